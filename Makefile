@@ -1,0 +1,90 @@
+# The pipeline as file targets (each artefact depends on the one before it) and verbs as phony ones.
+# `make` alone lists the verbs.
+
+PYTHON ?= python3.11
+PROFILE ?= demo-cpu
+RANDOM_WEIGHTS ?=
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT := out/$(PROFILE)
+BUILD := $(BIN)/gdino-build
+WEIGHTS_FLAG := $(if $(RANDOM_WEIGHTS),--random-weights,)
+
+MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py) build/gdino_build/export.py build/gdino_build/checkpoint.py
+PROFILE_FILE := $(wildcard build/gdino_build/profiles/$(PROFILE).toml)
+REPOSITORY_SOURCES := $(shell find model_repository gdino_core -type f -not -path '*/__pycache__/*')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:  ## List what can be made
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo "  PROFILE=$(PROFILE) chooses what to build (build/gdino_build/profiles), RANDOM_WEIGHTS=1 needs no checkpoint"
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+# torch comes first and alone: whatever is asked for after it finds it there. The server's wheel pins an old numpy for
+# its own clients, which we do not use, so it lives in a folder of its own without its dependencies.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/tritonserver nvidia-pytriton==0.7.0
+	touch $@
+
+setup: $(READY)  ## Install everything into .venv
+
+# --- pipeline --------------------------------------------------------------------------------------------------------
+$(OUT)/weights.txt: FORCE | $(READY)
+	@$(BUILD) weights-stamp --profile $(PROFILE) $(WEIGHTS_FLAG)
+
+$(OUT)/onnx/raw/detector.onnx: $(OUT)/weights.txt $(MODEL_SOURCES) | $(READY)
+	$(BUILD) export --profile $(PROFILE) $(WEIGHTS_FLAG)
+
+$(OUT)/onnx/detector.onnx: $(OUT)/onnx/raw/detector.onnx build/gdino_build/clean.py
+	$(BUILD) clean --profile $(PROFILE)
+
+$(OUT)/engine/detector.xml: $(OUT)/onnx/detector.onnx build/gdino_build/engine.py
+	$(BUILD) engine --profile $(PROFILE)
+
+$(OUT)/repository/manifest.json: $(OUT)/engine/detector.xml build/gdino_build/assemble.py $(PROFILE_FILE) $(REPOSITORY_SOURCES)
+	$(BUILD) assemble --profile $(PROFILE) $(WEIGHTS_FLAG)
+
+repository: $(OUT)/repository/manifest.json  ## Build the Triton model repository of PROFILE
+
+# --- verbs -----------------------------------------------------------------------------------------------------------
+demo: $(OUT)/repository/manifest.json  ## Build, serve and query the demo; pictures in out/demo/
+	$(BIN)/python demo/run.py --profile $(PROFILE)
+
+serve: $(OUT)/repository/manifest.json  ## Serve PROFILE in the foreground (GRPC_PORT, HTTP_PORT, METRICS_PORT)
+	$(BUILD) serve --profile $(PROFILE)
+
+verify: $(OUT)/repository/manifest.json  ## Prove stage by stage, and through the server, that PROFILE computes what its checkpoint computes
+	$(BUILD) verify --profile $(PROFILE) $(WEIGHTS_FLAG)
+
+inspect: $(OUT)/onnx/detector.onnx  ## Print nodes, operators, inputs and outputs before and after cleaning
+	$(BUILD) inspect --profile $(PROFILE)
+
+train: $(READY)  ## Train the demo checkpoint from nothing into out/demo-train (hours; resumes)
+	$(BIN)/python demo/train.py --out out/demo-train --steps 12000 $(if $(wildcard out/demo-train/state.pt),--resume,)
+
+goldens: $(READY)  ## Ask the original groundingdino for tests/goldens, in an environment of its own
+	tests/reference/make_all.sh
+
+lint: $(READY)  ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint $(OUT)/repository/manifest.json  ## Check style and types, and run the tests, served ones included
+	$(BIN)/pytest -m "not full and not gpu"
+
+test-full: $(READY)  ## Run the tests with full-size models (about half an hour, 8 GB)
+	$(BIN)/pytest -m full
+
+clean:  ## Remove what was built, not the environments
+	rm -rf out/demo out/$(PROFILE)
+
+FORCE:
+.PHONY: help setup repository demo serve verify inspect train goldens lint test test-full clean FORCE

@@ -1,0 +1,219 @@
+"""The command `gdino-build`: one sub-command a stage. The Makefile calls them in order."""
+
+import argparse
+import logging
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gdino_build.profile import Profile, load_profile, profile_names
+from gdino_core import contract
+from gdino_core.errors import ConfigError, GdinoError, ParityError
+
+if TYPE_CHECKING:
+    from gdino_build.model import GroundingDino
+
+RANDOM_WEIGHTS_SEED = 0
+_GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
+_EXAMPLES = """examples:
+  gdino-build export --profile demo-cpu
+  gdino-build export --profile swint-cpu --random-weights
+  gdino-build inspect --profile demo-cpu
+  gdino-build verify --profile demo-cpu
+"""
+
+
+def main() -> int:
+    """Run one sub-command; errors that a user can mend are printed, with how to mend them."""
+    arguments = _parser().parse_args()
+    logging.getLogger("polygraphy").setLevel(logging.WARNING)
+    started = time.monotonic()
+    try:
+        profile = load_profile(arguments.profile)
+        arguments.run(profile, arguments)
+    except GdinoError as error:
+        print(f"gdino-build {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    if arguments.command in ("export", "clean", "engine", "assemble", "verify"):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{arguments.command}: {time.monotonic() - started:.1f} s, peak memory {peak:.1f} GiB")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gdino-build",
+        description="Build a Triton model repository for GroundingDINO, stage by stage.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    stages: tuple[tuple[str, Callable[[Profile, argparse.Namespace], None], str], ...] = (
+        (
+            "weights-stamp",
+            _weights_stamp,
+            "note which weights are used, so that make rebuilds when they change",
+        ),
+        ("save-random", _save_random, "write the random weights to a .safetensors file"),
+        ("export", _export, "checkpoint to ONNX: text encoder and detector"),
+        ("clean", _clean, "clean the exported graphs"),
+        ("inspect", _inspect, "print what the graphs hold, before and after cleaning"),
+        ("engine", _engine, "cleaned ONNX to engines"),
+        ("assemble", _assemble, "model_repository/ sources and engines to a Triton model repository"),
+        ("serve", _serve, "serve the repository in the foreground"),
+        ("verify", _verify, "compare every stage with the one before it, and the server with torch"),
+    )
+    for name, run, text in stages:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(run=run)
+        command.add_argument(
+            "--profile",
+            default="demo-cpu",
+            help=f"one of {', '.join(profile_names())}, or a .toml file (default: %(default)s)",
+        )
+        command.add_argument("--out", type=Path, default=Path("out"), help="root of all outputs (default: %(default)s)")
+        if name in ("weights-stamp", "export", "assemble", "verify"):
+            command.add_argument(
+                "--random-weights",
+                action="store_true",
+                help="deterministic random weights instead of the checkpoint",
+            )
+        if name == "save-random":
+            command.add_argument("file", type=Path)
+        if name == "verify":
+            command.add_argument(
+                "--goldens",
+                type=Path,
+                default=Path("tests/goldens"),
+                help="answers of the original (default: %(default)s)",
+            )
+    return parser
+
+
+def _folder(profile: Profile, arguments: argparse.Namespace) -> Path:
+    out: Path = arguments.out
+    return out / profile.name
+
+
+def _weights_of(profile: Profile, arguments: argparse.Namespace) -> str:
+    if arguments.random_weights:
+        return f"random, seed {RANDOM_WEIGHTS_SEED}"
+    if not profile.checkpoint.is_file():
+        raise ConfigError(
+            f"checkpoint {profile.checkpoint} of profile {profile.name} does not exist",
+            fix="put it there, name another in the profile, or pass RANDOM_WEIGHTS=1 (--random-weights)",
+        )
+    stat = profile.checkpoint.stat()
+    return f"{profile.checkpoint}, {stat.st_size} bytes, modified {stat.st_mtime_ns}"
+
+
+def _model(profile: Profile, arguments: argparse.Namespace) -> "GroundingDino":
+    from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
+    from gdino_build.random_weights import random_state_dict
+
+    config = profile.architecture
+    if arguments.random_weights:
+        return load_model(config, random_state_dict(config, RANDOM_WEIGHTS_SEED))
+    return load_model(config, canonical_state_dict(read_state_dict(profile.checkpoint)))
+
+
+def _weights_stamp(profile: Profile, arguments: argparse.Namespace) -> None:
+    path = _folder(profile, arguments) / "weights.txt"
+    wanted = _weights_of(profile, arguments) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted, encoding="utf-8")
+
+
+def _save_random(profile: Profile, arguments: argparse.Namespace) -> None:
+    import safetensors.torch
+
+    from gdino_build.random_weights import random_state_dict
+
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(random_state_dict(profile.architecture, RANDOM_WEIGHTS_SEED), arguments.file)
+
+
+def _export(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.export import export_detector, export_text_encoder
+
+    folder = _folder(profile, arguments) / "onnx" / "raw"
+    model = _model(profile, arguments)
+    export_text_encoder(model, folder / f"{contract.MODEL_TEXT_ENCODER}.onnx")
+    export_detector(model, folder / f"{contract.MODEL_DETECTOR}.onnx")  # last: make looks at this one
+
+
+def _clean(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.clean import clean_file
+
+    folder = _folder(profile, arguments) / "onnx"
+    for name in _GRAPHS:
+        clean_file(folder / "raw" / f"{name}.onnx", folder / f"{name}.onnx")
+
+
+def _inspect(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.inspection import format_comparison, summarise
+
+    folder = _folder(profile, arguments) / "onnx"
+    for name in _GRAPHS:
+        before, after = summarise(folder / "raw" / f"{name}.onnx"), summarise(folder / f"{name}.onnx")
+        print(format_comparison(name, before, after), end="\n\n")
+
+
+def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.engine import onnx_to_openvino
+
+    folder = _folder(profile, arguments)
+    for name in _GRAPHS:
+        onnx_to_openvino(folder / "onnx" / f"{name}.onnx", folder / "engine" / f"{name}.xml")
+
+
+def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.assemble import RepositoryPlan, assemble_repository
+    from gdino_build.engine import sha256_of
+    from gdino_core.openvino_engine import OpenVinoSettings
+
+    weights: dict[str, object] = {"source": _weights_of(profile, arguments)}
+    if not arguments.random_weights:
+        weights = {"file": str(profile.checkpoint), "sha256": sha256_of(profile.checkpoint)}
+    folder = _folder(profile, arguments)
+    plan = RepositoryPlan(
+        sources=Path("model_repository"),
+        engines=folder / "engine",
+        preprocess=profile.preprocess,
+        openvino=OpenVinoSettings(threads=profile.threads),
+        max_batch_size=profile.max_batch_size,
+        profile=profile.to_dict(),
+        weights=weights,
+    )
+    print(f"wrote {assemble_repository(plan, folder / 'repository')}")
+
+
+def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.serve import serve
+    from gdino_build.server_ports import ServerPorts
+
+    folder = _folder(profile, arguments)
+    serve(folder / "repository", ports=ServerPorts.from_environment(os.environ), log_file=folder / "server.log")
+
+
+def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.verify import format_rows, verify_profile, write_rows
+
+    rows = verify_profile(profile, _model(profile, arguments), _folder(profile, arguments), arguments.goldens)
+    path = _folder(profile, arguments) / "verify.json"
+    write_rows(rows, path)
+    print(f"{format_rows(rows)}\nwrote {path}")
+    if failed := [row.stage for row in rows if not row.passed]:
+        raise ParityError(
+            f"{', '.join(failed)} differ{'s' if len(failed) == 1 else ''} from the stage before",
+            fix="the first stage that fails has the fault; the ones after it inherit it",
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

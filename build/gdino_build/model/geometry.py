@@ -1,0 +1,127 @@
+"""Masks, position embeddings and anchors of a padded picture, in closed form.
+
+Padding is always at the bottom and right, so what the original computes with CumSum over a full mask follows
+from the number of valid rows and columns of each level.
+
+Source: GroundingDINO, models/GroundingDINO/transformer.py, utils.py and backbone/position_encoding.py.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MASKED = -1e4  # finite, representable in FP16, and far enough below any score that softmax and sigmoid give 0
+_IMAGE_TEMPERATURE = 20.0  # pe_temperatureH and pe_temperatureW of both official configurations
+_BOX_TEMPERATURE = 10000.0
+_ANCHOR_SIDE = 0.05  # of the picture, at the finest level; doubles from level to level
+_ANCHOR_MARGIN = 0.01  # anchors closer than this to the border are not proposed
+
+
+def additive_mask(allowed: Tensor) -> Tensor:
+    """Turn a boolean mask (True: look) into 0 and MASKED, to be added to scores before a softmax."""
+    return (1.0 - allowed.to(torch.float32)) * MASKED
+
+
+def sine_embedding(x: Tensor, width: int, temperature: float = _BOX_TEMPERATURE) -> Tensor:
+    """Embed a coordinate as interleaved sines and cosines.
+
+    Args:
+        x: float32 [...], an angle: the coordinate times 2 pi.
+        width: number of output channels, even.
+        temperature: ratio between the slowest and the fastest channel.
+
+    Returns:
+        float32 [...,width].
+    """
+    pairs = torch.arange(width // 2, dtype=torch.float32, device=x.device)
+    angle = x[..., None] / temperature ** (2 * pairs / width)
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """What the transformer needs to know of the padded picture; S tokens of L levels, finest first."""
+
+    level_hw: list[tuple[int, int]]
+    level: Tensor  # int64 [S], of each token
+    token_valid: Tensor  # bool [B,S]
+    position: Tensor  # float32 [B,S,C], sine embedding of the place in the valid region
+    valid_ratio: Tensor  # float32 [B,L,2], valid share of each level as (x, y)
+    center: Tensor  # float32 [B,S,2], token centre (x, y), 1 = edge of the valid region
+    anchor: Tensor  # float32 [B,S,4], cx, cy, w, h
+
+    @property
+    def reference_points(self) -> Tensor:
+        """Float32 [B,S,L,2]: each token's centre in the padded frame of every level."""
+        return self.center[:, :, None] * self.valid_ratio[:, None]
+
+    @property
+    def proposable(self) -> Tensor:
+        """Bool [B,S]: real tokens whose anchor lies inside the picture with a margin."""
+        inside = (self.anchor > _ANCHOR_MARGIN) & (self.anchor < 1 - _ANCHOR_MARGIN)
+        return inside.all(-1) & self.token_valid
+
+
+def build_geometry(level_hw: list[tuple[int, int]], full_hw: tuple[int, int], valid_hw: Tensor, width: int) -> Geometry:
+    """Derive masks, positions and anchors of all levels from the valid size.
+
+    Args:
+        level_hw: height and width of each level, finest first.
+        full_hw: height and width of the padded picture, in pixels.
+        valid_hw: int32 [B,2], height and width of the real picture inside it, in pixels.
+        width: channels of the position embedding.
+
+    Returns:
+        Geometry of all levels, tokens concatenated.
+    """
+    level, row, column = _places(level_hw, valid_hw.device)  # [S]
+    rows, row_ratio = _valid_cells([height for height, _ in level_hw], full_hw[0], valid_hw[:, :1])  # [B,L]
+    columns, column_ratio = _valid_cells([width for _, width in level_hw], full_hw[1], valid_hw[:, 1:])
+    rows, columns = rows[:, level], columns[:, level]  # [B,S]
+    center_x, center_y = (column + 0.5) / columns, (row + 0.5) / rows
+    side = (_ANCHOR_SIDE * 2.0**level).expand_as(center_x)
+    return Geometry(
+        level_hw=level_hw,
+        level=level,
+        token_valid=(row < rows) & (column < columns),
+        position=torch.cat((_axis_sine(row, rows, width // 2), _axis_sine(column, columns, width // 2)), -1),
+        valid_ratio=torch.stack((column_ratio, row_ratio), -1),
+        center=torch.stack((center_x, center_y), -1),
+        anchor=torch.stack((center_x, center_y, side, side), -1),
+    )
+
+
+def _places(level_hw: list[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Level, row and column of every token, int64 [S] each."""
+    levels, rows, columns = [], [], []
+    for level, (height, width) in enumerate(level_hw):
+        index = torch.arange(height * width, device=device)
+        levels.append(torch.full_like(index, level))
+        rows.append(index // width)
+        columns.append(index % width)
+    return torch.cat(levels), torch.cat(rows), torch.cat(columns)
+
+
+def _valid_cells(cells: list[int], full_size: int, valid_size: Tensor) -> tuple[Tensor, Tensor]:
+    """Count the valid cells of one axis; they are the first ones.
+
+    Args:
+        cells: of each level along the axis.
+        full_size: pixels of the padded picture along the axis.
+        valid_size: int32 [B,1], real pixels along the axis.
+
+    Returns:
+        How many cells of each level are valid, and their share, float32 [B,L] each.
+    """
+    of_level = torch.stack([torch.scalar_tensor(n, dtype=torch.int64) for n in cells]).to(valid_size.device)
+    # Cell i is valid when its first pixel, i * full_size / cells, is. Counted in integers: no quotient is rounded.
+    count = (valid_size * of_level + full_size - 1) // full_size
+    return count.to(torch.float32), count / of_level
+
+
+def _axis_sine(index: Tensor, count: Tensor, width: int) -> Tensor:
+    """Sine embedding of cells [S] along an axis of which count [B,S] are valid: float32 [B,S,width]."""
+    place = torch.minimum(index + 1, count) / (count + 1e-6)
+    return sine_embedding(place * (2 * math.pi), width, _IMAGE_TEMPERATURE)

@@ -1,0 +1,206 @@
+"""Swin Transformer backbone for any picture whose sides are multiples of 32, with the official names.
+
+Source: GroundingDINO, models/GroundingDINO/backbone/swin_transformer.py. Sides that are multiples of 32 keep every
+stage's size even, so the original's padding in patch embedding and patch merging never acts and is left out.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gdino_build.model.config import SwinConfig
+
+PATCH = 4  # pixels a side
+_SHIFT_PENALTY = -100.0  # the original's mask between regions that the cyclic shift brought together
+
+
+def relative_position_index(window: int) -> Tensor:
+    """Index into the bias table for each pair of tokens of a window, int64 [window², window²]."""
+    rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    place = torch.stack((rows.flatten(), columns.flatten()), dim=-1)
+    offset = place[:, None] - place[None] + window - 1
+    return offset[..., 0] * (2 * window - 1) + offset[..., 1]
+
+
+def padded_to_windows(map_hw: tuple[int, int], window: int) -> tuple[int, int]:
+    """Height and width rounded up to multiples of the window."""
+    height, width = map_hw
+    return height + -height % window, width + -width % window
+
+
+def windows_from_map(x: Tensor, window: int, map_hw: tuple[int, int], channels: int) -> Tensor:
+    """[B,H,W,C] -> [B * windows, window², C]; H and W are multiples of the window."""
+    rows, columns = map_hw[0] // window, map_hw[1] // window
+    x = x.view(-1, rows, window, columns, window, channels)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, window * window, channels)
+
+
+def map_from_windows(windows: Tensor, window: int, map_hw: tuple[int, int], channels: int) -> Tensor:
+    """[B * windows, window², C] -> [B,H,W,C]."""
+    rows, columns = map_hw[0] // window, map_hw[1] // window
+    x = windows.view(-1, rows, columns, window, window, channels)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, map_hw[0], map_hw[1], channels)
+
+
+def shift_mask(map_hw: tuple[int, int], window: int, device: torch.device) -> Tensor:
+    """Keep apart the regions that a cyclic shift by half a window brings into one window.
+
+    Returns:
+        float32 [windows, 1, window², window²], 0 or -100.
+    """
+
+    def region(size: int) -> Tensor:  # 0: untouched, 1: last window, 2: what wrapped around
+        index = torch.arange(size, device=device)
+        return (index >= size - window).to(torch.float32) + (index >= size - window // 2).to(torch.float32)
+
+    regions = region(map_hw[0])[:, None] * 3 + region(map_hw[1])[None]
+    regions = windows_from_map(regions[None, :, :, None], window, map_hw, 1)[..., 0]  # [windows, window²]
+    return (regions[:, None] != regions[:, :, None]).to(torch.float32)[:, None] * _SHIFT_PENALTY
+
+
+class WindowAttention(nn.Module):
+    """Multi-head attention within a window, with a learned bias for each relative position."""
+
+    def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.tokens = window * window
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
+        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend within windows: x [B * windows, N, C], mask [windows, 1, N, N] or None."""
+        heads, tokens = self.num_heads, self.tokens
+        qkv = self.qkv(x).view(-1, tokens, 3, heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind(0)  # [B * windows, heads, N, d]
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # [heads, N, N]
+        scores = query * self.head_dim**-0.5 @ key.transpose(-1, -2) + bias
+        if mask is not None:
+            scores = scores.view(-1, mask.shape[0], heads, tokens, tokens) + mask
+            scores = scores.view(-1, heads, tokens, tokens)
+        attended = (scores.softmax(-1) @ value).transpose(1, 2)
+        return self.proj(attended.reshape(-1, tokens, heads * self.head_dim))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwinBlock(nn.Module):
+    """Windowed attention, shifted by half a window in every second block, and an MLP."""
+
+    def __init__(self, dim: int, num_heads: int, window: int, *, shifted: bool) -> None:
+        super().__init__()
+        self.dim, self.window = dim, window
+        self.shift = window // 2 if shifted else 0
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, num_heads, window)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim)
+
+    def forward(self, x: Tensor, map_hw: tuple[int, int], mask: Tensor) -> Tensor:
+        """One block: x [B,H,W,C] at its true size; mask is that of the padded, shifted map."""
+        height, width = map_hw
+        padded_hw = padded_to_windows(map_hw, self.window)
+        y = F.pad(self.norm1(x), (0, 0, 0, padded_hw[1] - width, 0, padded_hw[0] - height))
+        if self.shift:
+            y = torch.roll(y, (-self.shift, -self.shift), dims=(1, 2))
+        windows = windows_from_map(y, self.window, padded_hw, self.dim)
+        windows = self.attn(windows, mask if self.shift else None)
+        y = map_from_windows(windows, self.window, padded_hw, self.dim)
+        if self.shift:
+            y = torch.roll(y, (self.shift, self.shift), dims=(1, 2))
+        x = x + y[:, :height, :width]
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchMerging(nn.Module):
+    """Halve height and width: four neighbours become one token of twice the channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
+        """[B,H,W,C] -> [B,H/2,W/2,2C]."""
+        height, width = map_hw[0] // 2, map_hw[1] // 2
+        x = x.view(-1, height, 2, width, 2, self.dim).permute(0, 1, 3, 4, 2, 5)  # column before row
+        return self.reduction(self.norm(x.reshape(-1, height, width, 4 * self.dim)))
+
+
+class SwinStage(nn.Module):
+    """Blocks at one resolution, then the step down to the next."""
+
+    def __init__(self, dim: int, depth: int, num_heads: int, window: int, *, last: bool) -> None:
+        super().__init__()
+        self.window = window
+        self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, window, shifted=i % 2 == 1) for i in range(depth))
+        self.downsample = None if last else PatchMerging(dim)
+
+    def forward(self, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
+        """Run the blocks, not the step down: x [B,H,W,C] -> [B,H,W,C]."""
+        mask = shift_mask(padded_to_windows(map_hw, self.window), self.window, x.device)
+        for block in self.blocks:
+            x = block(x, map_hw, mask)
+        return x
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches of 4 x 4 pixels, projected and normalised."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=PATCH, stride=PATCH)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+
+
+class SwinTransformer(nn.Module):
+    """The backbone; returns the maps at strides 8, 16 and 32."""
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        dims, stages = config.stage_dims, len(config.depths)
+        self.patch_embed = PatchEmbed(dims[0])
+        self.layers = nn.ModuleList(
+            SwinStage(dim, depth, heads, config.window_size, last=i == stages - 1)
+            for i, (dim, depth, heads) in enumerate(zip(dims, config.depths, config.num_heads, strict=True))
+        )
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for dim in dims[1:])
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute feature maps.
+
+        Args:
+            image: float32 [B,3,H,W], normalised; H and W multiples of 32.
+
+        Returns:
+            float32 [B,C,H/s,W/s] for strides s = 8, 16, 32.
+        """
+        # Every size follows from the picture's: no layer asks a tensor for its shape, which would cost an exported
+        # graph a chain of small nodes each time.
+        map_hw = image.shape[2] // PATCH, image.shape[3] // PATCH
+        maps = []
+        x = self.patch_embed(image)
+        for stage, norm in zip(self.layers, (None, self.norm1, self.norm2, self.norm3), strict=True):
+            x = stage(x, map_hw)
+            if norm is not None:
+                maps.append(norm(x).permute(0, 3, 1, 2))
+            if stage.downsample is not None:
+                x = stage.downsample(x, map_hw)
+                map_hw = map_hw[0] // 2, map_hw[1] // 2
+        return maps

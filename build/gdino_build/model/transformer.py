@@ -1,0 +1,236 @@
+"""Encoder, two-stage proposals and decoder, with the official names.
+
+Source: GroundingDINO, models/GroundingDINO/transformer.py, transformer_vanilla.py and groundingdino.py.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gdino_build.model.attention import DeformableAttention, MultiheadAttention
+from gdino_build.model.config import ModelConfig
+from gdino_build.model.fusion import FusionLayer
+from gdino_build.model.geometry import MASKED, Geometry, additive_mask, sine_embedding
+
+_SIGMOID_EPS = 1e-3  # the original's; Hugging Face has 1e-5
+
+
+def inverse_sigmoid(x: Tensor) -> Tensor:
+    """Logit of x in [0, 1], finite at both ends."""
+    return torch.log(x.clamp(min=_SIGMOID_EPS) / (1 - x).clamp(min=_SIGMOID_EPS))
+
+
+def contrastive_logits(x: Tensor, text: "TextTokens") -> Tensor:
+    """Score each of x [B,N,C] against each text token, [B,N,T]; about MASKED for padding."""
+    return x @ text.features.transpose(1, 2) + text.mask[:, 0]
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
+        super().__init__()
+        dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTokens:
+    """The text side: features [B,T,C], additive padding mask [B,1,1,T], phrase mask [B,1,T,T], positions [B,T,C]."""
+
+    features: Tensor
+    mask: Tensor
+    phrase_mask: Tensor
+    position: Tensor
+
+
+class TextLayer(nn.Module):
+    """Self-attention within phrases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.hidden_dim
+        self.self_attn = MultiheadAttention(dim, config.fusion_heads)
+        self.linear1 = nn.Linear(dim, config.fusion_dim)
+        self.linear2 = nn.Linear(config.fusion_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, t: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+        placed = t + position
+        t = self.norm1(t + self.self_attn(placed, placed, t, mask))
+        return self.norm2(t + self.linear2(F.relu(self.linear1(t))))
+
+
+class EncoderLayer(nn.Module):
+    """Deformable self-attention over the image."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.hidden_dim
+        self.self_attn = DeformableAttention(dim, config.num_heads, config.num_levels, config.num_points)
+        self.norm1 = nn.LayerNorm(dim)
+        self.linear1 = nn.Linear(dim, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, position: Tensor, reference: Tensor, geometry: Geometry) -> Tensor:
+        x = self.norm1(x + self.self_attn(x + position, reference, x, geometry.token_valid, geometry.level_hw))
+        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+
+
+class Encoder(nn.Module):
+    """Layers of fusion, text self-attention and image self-attention."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        count = config.num_encoder_layers
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(count))
+        self.text_layers = nn.ModuleList(TextLayer(config) for _ in range(count))
+        self.fusion_layers = nn.ModuleList(
+            FusionLayer(config.hidden_dim, config.fusion_dim, config.fusion_heads) for _ in range(count)
+        )
+
+    def forward(self, x: Tensor, position: Tensor, geometry: Geometry, text: TextTokens) -> tuple[Tensor, Tensor]:
+        """Refine image tokens [B,S,C] and text features [B,T,C]."""
+        t = text.features
+        image_mask = additive_mask(geometry.token_valid)[:, None, None]
+        reference = geometry.reference_points
+        for layer, text_layer, fusion_layer in zip(self.layers, self.text_layers, self.fusion_layers, strict=True):
+            x, t = fusion_layer(x, t, image_mask, text.mask)
+            t = text_layer(t, text.position, text.phrase_mask)
+            x = layer(x, position, reference, geometry)
+        return x, t
+
+
+class DecoderLayer(nn.Module):
+    """Queries attend to each other, to the text and to the image."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.hidden_dim
+        self.cross_attn = DeformableAttention(dim, config.num_heads, config.num_levels, config.num_points)
+        self.norm1 = nn.LayerNorm(dim)
+        self.ca_text = MultiheadAttention(dim, config.num_heads)
+        self.catext_norm = nn.LayerNorm(dim)
+        self.self_attn = MultiheadAttention(dim, config.num_heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.linear1 = nn.Linear(dim, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, dim)
+        self.norm3 = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        y: Tensor,
+        position: Tensor,
+        reference: Tensor,
+        memory: Tensor,
+        geometry: Geometry,
+        text: TextTokens,
+    ) -> Tensor:
+        """Update queries [B,Q,C]; reference boxes [B,Q,L,4] are in the padded frame."""
+        placed = y + position
+        y = self.norm2(y + self.self_attn(placed, placed, y))
+        y = self.catext_norm(y + self.ca_text(y + position, text.features, text.features, text.mask))
+        gathered = self.cross_attn(y + position, reference, memory, geometry.token_valid, geometry.level_hw)
+        y = self.norm1(y + gathered)
+        return self.norm3(y + self.linear2(F.relu(self.linear1(y))))
+
+
+class Decoder(nn.Module):
+    """Queries refined layer by layer, each layer moving its reference boxes."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dim = config.hidden_dim
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
+        self.norm = nn.LayerNorm(self.dim)
+        self.ref_point_head = Mlp(2 * self.dim, self.dim, self.dim, 2)
+
+    def forward(
+        self, y: Tensor, boxes: Tensor, memory: Tensor, geometry: Geometry, text: TextTokens, box_head: Mlp
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Run the layers.
+
+        Args:
+            y: float32 [B,Q,C], queries.
+            boxes: float32 [B,Q,4], cx, cy, w, h of the proposals, relative to the valid region.
+            memory: float32 [B,S,C], encoded image tokens.
+            geometry: of the image tokens.
+            text: the encoded text.
+            box_head: predicts the step of a box from a query.
+
+        Returns:
+            For each layer, normalised queries [B,Q,C] and the boxes [B,Q,4] that they refine.
+        """
+        to_padded = geometry.valid_ratio.repeat(1, 1, 2)[:, None]  # [B,1,L,4]
+        states = []
+        for layer in self.layers:
+            reference = boxes.detach()[:, :, None] * to_padded  # [B,Q,L,4]
+            sine = sine_embedding(reference[:, :, 0] * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/2]
+            x, y_, w, h = sine.unbind(2)
+            position = self.ref_point_head(torch.cat((y_, x, w, h), dim=-1))  # the original's order
+            y = layer(y, position, reference, memory, geometry, text)
+            states.append((self.norm(y), boxes))
+            boxes = (box_head(y) + inverse_sigmoid(boxes.detach())).sigmoid()
+        return states
+
+
+class Transformer(nn.Module):
+    """Everything between the projected feature maps and the decoder's states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dim = dim = config.hidden_dim
+        self.num_queries = config.num_queries
+        self.level_embed = nn.Parameter(torch.zeros(config.num_levels, dim))
+        self.encoder = Encoder(config)
+        self.enc_output = nn.Linear(dim, dim)
+        self.enc_output_norm = nn.LayerNorm(dim)
+        self.enc_out_bbox_embed = Mlp(dim, dim, 4, 3)
+        self.tgt_embed = nn.Embedding(config.num_queries, dim)
+        self.decoder = Decoder(config)
+
+    def encode(self, x: Tensor, geometry: Geometry, text: TextTokens) -> tuple[Tensor, Tensor]:
+        """Encode image tokens [B,S,C] and text; returns memory [B,S,C] and text features [B,T,C]."""
+        position = geometry.position + self.level_embed[geometry.level]
+        return self.encoder(x, position, geometry, text)
+
+    def candidates(self, memory: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """Turn every image token into a candidate object.
+
+        Returns:
+            Features [B,S,C] and anchors as logits [B,S,4]. Padding and tokens at the border have zero features before the
+            projection, and an anchor whose sigmoid is 1 (the original's is infinite).
+        """
+        usable = geometry.proposable[..., None].to(memory.dtype)
+        anchor = geometry.anchor.clamp(0.005, 0.995)  # acts on unusable anchors only: the margin is 0.01
+        logits = torch.log(anchor / (1 - anchor)) * usable - MASKED * (1 - usable)
+        return self.enc_output_norm(self.enc_output(memory * usable)), logits
+
+    def propose(self, features: Tensor, anchor_logits: Tensor, text: TextTokens) -> tuple[Tensor, Tensor]:
+        """Keep the candidates that fit the text best.
+
+        Returns:
+            Their indices int64 [B,Q], by falling score, and boxes [B,Q,4] in [0, 1].
+        """
+        scores = contrastive_logits(features, text).amax(-1)  # [B,S]
+        indices = scores.topk(self.num_queries, dim=1).indices
+        return indices, self.boxes_of(indices, features, anchor_logits)
+
+    def boxes_of(self, indices: Tensor, features: Tensor, anchor_logits: Tensor) -> Tensor:
+        """Boxes [B,Q,4] of the chosen candidates; the box head runs on these alone."""
+
+        def chosen(x: Tensor, width: int) -> Tensor:
+            return x.gather(1, indices[..., None].expand(-1, -1, width))
+
+        steps = self.enc_out_bbox_embed(chosen(features, self.dim))
+        return (steps + chosen(anchor_logits, 4)).sigmoid()

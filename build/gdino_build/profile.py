@@ -1,0 +1,163 @@
+"""Build profiles: what to build, from which checkpoint, for which engine; read from profiles/*.toml."""
+
+import tomllib
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gdino_build.model import ARCHITECTURES, ModelConfig
+from gdino_core.contract import STRIDE
+from gdino_core.errors import ConfigError
+from gdino_core.settings import PreprocessSettings
+
+RUNTIMES = ("openvino",)
+PRECISIONS = ("fp32",)
+MAX_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One target to build.
+
+    Attributes:
+        name: of the file, and of the folder below out/.
+        architecture: sizes of the model.
+        checkpoint: weights, relative to the repository root unless absolute.
+        runtime: what runs the engine.
+        precision: of the engine.
+        threads: of each engine; 0 leaves the choice to the runtime.
+        max_batch_size: most pictures in one batch.
+        preprocess: sizes, buckets and limits of the preprocessing.
+        verify_sizes: padded sizes (H, W) at which `verify` compares stages.
+    """
+
+    name: str
+    architecture: ModelConfig
+    checkpoint: Path
+    runtime: str
+    precision: str
+    threads: int
+    max_batch_size: int
+    preprocess: PreprocessSettings
+    verify_sizes: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        _check_choice("[engine] runtime", self.runtime, RUNTIMES)
+        _check_choice("[engine] precision", self.precision, PRECISIONS)
+        if not 1 <= self.max_batch_size <= MAX_BATCH_SIZE:
+            raise ConfigError(f"[engine] max_batch_size is {self.max_batch_size}", fix=f"choose 1 to {MAX_BATCH_SIZE}")
+        if self.threads < 0:
+            raise ConfigError(f"[engine] threads is {self.threads}", fix="choose 0 (all cores) or more")
+        for height, width in self.verify_sizes:
+            if height % STRIDE or width % STRIDE or min(height, width) < STRIDE:
+                raise ConfigError(
+                    f"[verify] size {height}x{width} is not made of multiples of {STRIDE}",
+                    fix="round both sides up",
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The profile as the manifest tells it."""
+        return asdict(self) | {"checkpoint": str(self.checkpoint)}
+
+
+def profile_names() -> list[str]:
+    """Names that `load_profile` takes."""
+    folder = resources.files("gdino_build") / "profiles"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_profile(name: str) -> Profile:
+    """Read and check a profile.
+
+    Args:
+        name: of a shipped profile, or the path of a TOML file of the user's own.
+
+    Raises:
+        ConfigError: no such profile, no TOML, a key that is missing, unknown or of a wrong value.
+    """
+    shipped = resources.files("gdino_build") / "profiles" / f"{name}.toml"
+    source = Path(name) if name.endswith(".toml") else shipped
+    if not source.is_file():
+        raise ConfigError(
+            f"there is no profile {name}", fix=f"choose one of {', '.join(profile_names())}, or a .toml file"
+        )
+    try:
+        content = tomllib.loads(source.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"profile {name} is not TOML: {error}", fix="see the shipped profiles for examples"
+        ) from error
+    return _profile_from(Path(name).name.removesuffix(".toml"), content)
+
+
+def _profile_from(name: str, content: dict[str, Any]) -> Profile:
+    model = _Section(content, "model", {"architecture": str, "checkpoint": str})
+    engine = _Section(content, "engine", {"runtime": str, "precision": str, "threads": int, "max_batch_size": int})
+    preprocess = _Section(
+        content,
+        "preprocess",
+        {
+            "short_side": int,
+            "long_side": int,
+            "resolution_buckets": list,
+            "text_buckets": list,
+            "max_image_bytes": int,
+            "max_image_pixels": int,
+        },
+    )
+    verify = _Section(content, "verify", {"sizes": list})
+    if unknown := set(content) - {"model", "engine", "preprocess", "verify"}:
+        raise ConfigError(f"profile {name} has an unknown section [{sorted(unknown)[0]}]", fix="remove it")
+    _check_choice("[model] architecture", model["architecture"], tuple(ARCHITECTURES))
+    return Profile(
+        name=name,
+        architecture=ARCHITECTURES[model["architecture"]],
+        checkpoint=Path(model["checkpoint"]),
+        runtime=engine["runtime"],
+        precision=engine["precision"],
+        threads=engine["threads"],
+        max_batch_size=engine["max_batch_size"],
+        preprocess=PreprocessSettings(
+            short_side=preprocess["short_side"],
+            long_side=preprocess["long_side"],
+            resolution_buckets=preprocess.pairs("resolution_buckets"),
+            text_buckets=tuple(preprocess["text_buckets"]),
+            max_image_bytes=preprocess["max_image_bytes"],
+            max_image_pixels=preprocess["max_image_pixels"],
+        ),
+        verify_sizes=verify.pairs("sizes"),
+    )
+
+
+class _Section:
+    """One table of a profile, with exactly the keys and types that it must have."""
+
+    def __init__(self, content: dict[str, Any], name: str, types: dict[str, type]) -> None:
+        table = content.get(name)
+        if not isinstance(table, dict):
+            raise ConfigError(f"the profile lacks the section [{name}]", fix="see the shipped profiles for examples")
+        for key in types.keys() ^ table.keys():
+            kind = "lacks" if key in types else "has the unknown key"
+            raise ConfigError(f"[{name}] {kind} {key}", fix=f"its keys are {', '.join(types)}")
+        for key, kind in types.items():
+            if not isinstance(table[key], kind) or isinstance(table[key], bool):
+                raise ConfigError(f"[{name}] {key} is {table[key]!r}", fix=f"write a value of type {kind.__name__}")
+        self._name, self._table = name, table
+
+    def __getitem__(self, key: str) -> Any:
+        return self._table[key]
+
+    def pairs(self, key: str) -> tuple[tuple[int, int], ...]:
+        """A list of [height, width] pairs."""
+        pairs = []
+        for item in self._table[key]:
+            if not (isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item)):
+                raise ConfigError(f"[{self._name}] {key} holds {item!r}", fix="write pairs such as [800, 1216]")
+            pairs.append((item[0], item[1]))
+        return tuple(pairs)
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{what} is {value!r}", fix=f"choose one of {', '.join(choices)}")

@@ -1,0 +1,38 @@
+"""Read out of tritonserver's log why it did not start.
+
+An error is one line, such as `E1124 02:47:19.927220 16705 model_lifecycle.cc:642] "failed to load ..."`; the message
+is quoted as JSON, with its line breaks and its stack inside.
+"""
+
+import json
+import re
+
+_ERROR = re.compile(r'^E[0-9 :.]+ \S+] (".*")$', re.MULTILINE)
+_MODEL_FAILED = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?:\w+: )?(?P<reason>.*)", re.DOTALL)
+_STACK = re.compile(r"\n+At:\n.*", re.DOTALL)
+_LAST_LINES = 3
+_NOISE = ("CudaDriverHelper has not been initialized.",)  # every start on a machine without a GPU says so
+
+
+def failure_reasons(log: str) -> list[str]:
+    """Return why the server did not start: what each failed model said, without its stack.
+
+    Args:
+        log: everything that tritonserver printed.
+
+    Returns:
+        A text of one line or a few for each model that failed; where none did, the last errors or lines.
+    """
+    errors = [text for match in _ERROR.finditer(log) if (text := _unquoted(match[1])) not in _NOISE]
+    failed = {match["model"]: match["reason"] for match in map(_MODEL_FAILED.match, errors) if match}
+    if failed:
+        return [f"model {model}: {_STACK.sub('', reason).strip()}" for model, reason in failed.items()]
+    lines = errors or [line for line in log.splitlines() if line.strip()]
+    return lines[-_LAST_LINES:]
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return str(json.loads(text))
+    except json.JSONDecodeError:
+        return text.strip('"')

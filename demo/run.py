@@ -1,0 +1,80 @@
+"""Serve the demo repository, ask it for what is in the sample pictures, and show the answers.
+
+    python demo/run.py --profile demo-cpu
+
+Prints a table, writes annotated pictures and detections.json to out/demo/, and stops the server again.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from gdino_build.serve import running_server
+from gdino_client import Client, Detections, draw_detections
+from gdino_core.errors import GdinoError
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def main() -> int:
+    """Run the demo; returns an exit code."""
+    parser = argparse.ArgumentParser(description="Serve the demo and query it.")
+    parser.add_argument("--profile", default="demo-cpu", help="a built profile (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results (default: %(default)s)")
+    arguments = parser.parse_args()
+    repository = Path("out") / arguments.profile / "repository"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        run(arguments.profile, repository, arguments.out)
+    except GdinoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(profile: str, repository: Path, out: Path) -> None:
+    """Serve a repository, ask for every sample, and write what was found."""
+    samples = json.loads((SAMPLES / "annotations.json").read_text(encoding="utf-8"))["images"]
+    print(f"{'picture':<28}{'found':<20}{'score':>6}  box (x0, y0, x1, y1)")
+    images = []
+    with running_server(repository, log_file=out / "server.log") as server, Client(server.grpc_url) as client:
+        for sample in samples:
+            path = SAMPLES / sample["file_name"]
+            found = client.detect(path, sample["prompt"])
+            print_rows(path.name, found)
+            save_picture(path, found, out / f"{path.stem}.png")
+            images.append(found.to_dict(file=path.name))
+    write_json(
+        out / "detections.json",
+        {"server": {"name": server.name, "version": server.version}, "profile": profile, "images": images},
+    )
+    print(f"\n{len(images)} annotated pictures and detections.json are in {out}/")
+
+
+def print_rows(name: str, found: Detections) -> None:
+    """Print what was found in one picture, a row each."""
+    rows = [f"{item.label:<20}{item.score:>6.2f}  " + " ".join(f"{v:6.1f}" for v in item.box_xyxy) for item in found]
+    for row in rows or ["nothing"]:
+        print(f"{name:<28}{row}")
+        name = ""
+
+
+def save_picture(path: Path, found: Detections, target: Path) -> None:
+    """Draw what was found on the upright picture and save it."""
+    with Image.open(path) as image:
+        draw_detections(ImageOps.exif_transpose(image).convert("RGB"), found).save(target)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that appears only when it is whole."""
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Golden files from the original groundingdino package: what makes them, and what reads them."""

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Make every file in tests/goldens again, and before that the environment of the original if it is not there.
+set -eu
+cd "$(dirname "$0")/../.."
+[ .venv-reference/.ready -nt tests/reference/requirements.txt ] || tests/reference/make_environment.sh
+export PYTHONPATH=build  # gdino_build.golden and .pictures need numpy alone
+
+original() {
+    module=$1
+    shift
+    .venv-reference/bin/python -m "tests.reference.$module" "$@"
+}
+
+for model in demo swint; do
+    .venv/bin/gdino-build save-random --profile $model-cpu out/random/$model.safetensors
+    original make_goldens --model $model --weights out/random/$model.safetensors --out tests/goldens/${model}_random.npz
+done
+original make_goldens --model demo --weights demo/checkpoint.safetensors --out tests/goldens/demo_checkpoint.npz
+original make_prompt_goldens
+original make_resize_goldens

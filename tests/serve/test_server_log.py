@@ -1,0 +1,34 @@
+from gdino_build.server_log import failure_reasons
+
+# Lines of tritonserver 2.51.0, shortened.
+MODEL_FAILED = r"""
+I1124 02:46:43.393571 16001 cuda_memory_manager.cc:117] "CUDA memory pool disabled"
+E1124 02:46:43.393728 16001 server.cc:241] "CudaDriverHelper has not been initialized."
+E1124 02:46:46.775141 16001 backend_model.cc:692] "ERROR: Failed to create instance: ConfigError: version 2"
+E1124 02:46:46.775335 16 a.cc:642] "failed to load 'detector' version 1: Internal: Oh: 2\n  fix: do\n\nAt:\n  b.py(6)\n"
+E1124 02:46:47.987383 16001 a.cc:703] "Invalid argument: ensemble 'grounding_dino' depends on 'detector' which has none"
+error: creating server: Internal - failed to load all models
+"""
+REPOSITORY_FAILED = r"""
+E1124 02:46:43.393728 16001 server.cc:241] "CudaDriverHelper has not been initialized."
+E1124 02:47:32.907893 17093 a.cc:1460] "Poll failed for model directory 'detector': failed to read text proto"
+error: creating server: Internal - failed to load all models
+"""
+
+
+def test_failed_model_is_reported_once_without_its_stack() -> None:
+    assert failure_reasons(MODEL_FAILED) == ["model detector: Oh: 2\n  fix: do"]
+
+
+def test_without_a_failed_model_the_last_errors_are_reported() -> None:
+    (reason,) = failure_reasons(REPOSITORY_FAILED)
+    assert reason.startswith("Poll failed for model directory 'detector'")
+
+
+def test_program_that_could_not_even_start_is_reported_with_its_last_words() -> None:
+    log = "\ntritonserver: error while loading shared libraries: libz.so.1: cannot open shared object file\n\n"
+    assert failure_reasons(log) == [log.strip()]
+
+
+def test_empty_log_gives_no_reason() -> None:
+    assert failure_reasons("") == []

@@ -1,0 +1,171 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gdino_core.errors import ConfigError, ImageError
+from gdino_core.openvino_engine import OpenVinoSettings
+from gdino_core.settings import PreprocessSettings
+from gdino_core.triton_adapter import answer_each, input_arrays, read_parameters
+from tests.serve.asking import png
+from tests.serve.conftest import SOURCES
+
+SETTINGS = PreprocessSettings(short_side=32, long_side=64, resolution_buckets=((64, 64),), text_buckets=(16,))
+
+
+class StandInTensor:
+    def __init__(self, name: str, array: np.ndarray) -> None:
+        assert array.flags.c_contiguous
+        self.name, self.array = name, array
+
+    def as_numpy(self) -> np.ndarray:
+        return self.array
+
+
+class StandInResponse:
+    def __init__(self, output_tensors: list[StandInTensor], error: Any = None) -> None:
+        self.outputs = {tensor.name: tensor.array for tensor in output_tensors}
+        self.error = error
+
+
+class StandInError:
+    INVALID_ARG, INTERNAL = "INVALID_ARG", "INTERNAL"
+
+    def __init__(self, message: str, code: str) -> None:
+        self.message, self.code = message, code
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Put a stand-in for triton_python_backend_utils in place; gives what is logged."""
+    lines: list[str] = []
+    utils: Any = ModuleType("triton_python_backend_utils")
+    utils.Tensor, utils.InferenceResponse, utils.TritonError = StandInTensor, StandInResponse, StandInError
+    utils.Logger = SimpleNamespace(log_error=lines.append)
+    utils.get_input_tensor_by_name = lambda request, name: request.get(name)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
+    return lines
+
+
+def _request(**arrays: Any) -> dict[str, StandInTensor]:
+    return {name: StandInTensor(name, np.asarray(array)) for name, array in arrays.items()}
+
+
+def _texts(*values: bytes) -> np.ndarray:
+    return np.array([values], dtype=np.object_)
+
+
+def _model(name: str, parameters: dict[str, str], repository: Path | None = None) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_adapter", SOURCES / name / "1" / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = module.TritonPythonModel()
+    entries = {key: {"string_value": value} for key, value in {"contract_version": "1", **parameters}.items()}
+    model.initialize(
+        {
+            "model_config": json.dumps({"parameters": entries}),
+            "model_repository": str(repository),
+            "model_version": "1",
+        }
+    )
+    return model
+
+
+def test_config_of_another_contract_version_is_refused() -> None:
+    config = json.dumps({"parameters": {"contract_version": {"string_value": "0"}}})
+    with pytest.raises(ConfigError, match="has contract_version 0"):
+        read_parameters(config)
+
+
+def test_absent_optional_inputs_are_left_out(logged: list[str]) -> None:
+    assert input_arrays(_request(A=[1]), ("A", "B")).keys() == {"A"}
+
+
+def test_each_request_gets_its_own_answer_or_error(logged: list[str]) -> None:
+    def answer(request: Any) -> dict[str, np.ndarray]:
+        if isinstance(request, Exception):
+            raise request
+        return {"OUT": np.array([request])}
+
+    good, bad, broken, refused, last = answer_each(
+        [1, ImageError("no picture", fix="send one"), KeyError("x"), ConfigError("bad bucket"), 5], answer
+    )
+    assert (good.outputs["OUT"], last.outputs["OUT"]) == ([1], [5])
+    assert (bad.error.code, bad.error.message) == ("INVALID_ARG", "no picture\n  fix: send one")
+    assert (broken.error.code, broken.error.message) == ("INTERNAL", "KeyError in the server; its log has the details")
+    assert (refused.error.code, refused.error.message) == ("INTERNAL", "bad bucket")
+    assert len(logged) == 2
+    assert "Traceback" in logged[0]
+
+
+def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) -> None:
+    model = _model("preprocess", SETTINGS.to_parameters())
+    good, bad = model.execute(
+        [
+            _request(IMAGE=_texts(png(40, 80)), PROMPT=_texts(b"cat .")),
+            _request(IMAGE=_texts(b"garbage"), PROMPT=_texts(b"cat .")),
+        ]
+    )
+    assert {name: (array.dtype.name, array.shape) for name, array in good.outputs.items()} == {
+        "PIXELS": ("uint8", (1, 3, 64, 64)),
+        "VALID_HW": ("int32", (1, 2)),
+        "IMAGE_HW": ("int32", (1, 2)),
+        "INPUT_IDS": ("int32", (1, 16)),
+        "POSITION_IDS": ("int32", (1, 16)),
+        "PHRASE_IDS": ("int32", (1, 16)),
+    }
+    assert good.outputs["IMAGE_HW"].tolist() == [[40, 80]]
+    assert bad.error.code == "INVALID_ARG"
+
+
+def test_postprocess_turns_logits_into_detections(logged: list[str]) -> None:
+    model = _model("postprocess", SETTINGS.to_parameters())
+    logits = np.full((1, 1, 16), -10, np.float32)
+    logits[0, 0, 1] = 3
+    request = _request(
+        LOGITS=logits,
+        BOXES_CXCYWH=np.array([[[0.5, 0.5, 1, 1]]], np.float32),
+        PROMPT=_texts(b"cat", b"dog"),
+        IMAGE_HW=np.array([[40, 80]], np.int32),
+        MAX_DETECTIONS=np.array([[5]], np.int32),
+    )
+    (response,) = model.execute([request])
+    assert response.outputs["BOXES"].tolist() == [[[0, 0, 80, 40]]]
+    assert response.outputs["LABELS"].tolist() == [[b"cat"]]
+    assert response.outputs["LABEL_INDEX"].tolist() == [[0]]
+
+
+def test_not_a_number_from_the_detector_is_the_servers_fault(logged: list[str]) -> None:
+    model = _model("postprocess", SETTINGS.to_parameters())
+    request = _request(
+        LOGITS=np.full((1, 1, 16), np.nan, np.float32),
+        BOXES_CXCYWH=np.zeros((1, 1, 4), np.float32),
+        PROMPT=_texts(b"cat"),
+        IMAGE_HW=np.array([[40, 80]], np.int32),
+    )
+    (response,) = model.execute([request])
+    assert response.error.code == "INTERNAL"
+    assert "the detector answered NaN" in response.error.message
+
+
+def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: list[str]) -> None:
+    model = _model("text_encoder", OpenVinoSettings(threads=1).to_parameters(), repository / "text_encoder")
+    ids = np.array([[3, 5]], np.int32)
+    requests = [_request(INPUT_IDS=ids * factor, POSITION_IDS=ids * 0, PHRASE_IDS=ids * 0) for factor in (1, 2, 3)]
+    for factor, response in enumerate(model.execute(requests), start=1):
+        assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == [[3 * factor, 5 * factor]]
+
+
+def test_engine_model_that_fails_answers_every_request_with_an_error(repository: Path, logged: list[str]) -> None:
+    model = _model("text_encoder", OpenVinoSettings(threads=1).to_parameters(), repository / "text_encoder")
+    wrong = _request(INPUT_IDS=np.zeros((1, 2), np.int32))
+    first, second = model.execute([wrong, wrong])
+    assert (first.error.code, second.error.code) == ("INTERNAL", "INTERNAL")
+    assert logged

@@ -39,34 +39,48 @@ def main() -> int:
 def run(profile: str, repository: Path, out: Path) -> None:
     """Serve a repository, ask for every sample, and write what was found."""
     samples = json.loads((SAMPLES / "annotations.json").read_text(encoding="utf-8"))["images"]
-    print(f"{'picture':<28}{'found':<20}{'score':>6}  box (x0, y0, x1, y1)")
-    images = []
+    print(f"{'picture':<30}{'found':<20}{'score':>6}  box (x0, y0, x1, y1)")
+    images, pictures = [], []
     with running_server(repository, log_file=out / "server.log") as server, Client(server.grpc_url) as client:
         for sample in samples:
             path = SAMPLES / sample["file_name"]
             found = client.detect(path, sample["prompt"])
             print_rows(path.name, found)
-            save_picture(path, found, out / f"{path.stem}.png")
+            pictures.append(annotated_picture(path, found))
+            pictures[-1].save(out / f"{path.stem}.png")
             images.append(found.to_dict(file=path.name))
     write_json(
         out / "detections.json",
         {"server": {"name": server.name, "version": server.version}, "profile": profile, "images": images},
     )
-    print(f"\n{len(images)} annotated pictures and detections.json are in {out}/")
+    overview(pictures).save(out / "overview.png")
+    print(f"\n{len(images)} annotated pictures, overview.png and detections.json are in {out}/")
 
 
 def print_rows(name: str, found: Detections) -> None:
     """Print what was found in one picture, a row each."""
     rows = [f"{item.label:<20}{item.score:>6.2f}  " + " ".join(f"{v:6.1f}" for v in item.box_xyxy) for item in found]
     for row in rows or ["nothing"]:
-        print(f"{name:<28}{row}")
+        print(f"{name:<30}{row}")
         name = ""
 
 
-def save_picture(path: Path, found: Detections, target: Path) -> None:
-    """Draw what was found on the upright picture and save it."""
+def annotated_picture(path: Path, found: Detections) -> Image.Image:
+    """Draw what was found on the upright picture."""
     with Image.open(path) as image:
-        draw_detections(ImageOps.exif_transpose(image).convert("RGB"), found).save(target)
+        return draw_detections(ImageOps.exif_transpose(image).convert("RGB"), found)
+
+
+def overview(pictures: list[Image.Image], columns: int = 4, side: int = 360) -> Image.Image:
+    """All pictures in a grid, each within a square of `side` pixels."""
+    rows = -(-len(pictures) // columns)
+    grid = Image.new("RGB", (columns * side, rows * side), "white")
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        fitted = ImageOps.contain(picture, (side - 8, side - 8))
+        left, top = column * side + (side - fitted.width) // 2, row * side + (side - fitted.height) // 2
+        grid.paste(fitted, (left, top))
+    return grid
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

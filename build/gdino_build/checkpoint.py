@@ -6,7 +6,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 
 from gdino_build.model import GroundingDino, ModelConfig
 from gdino_core.errors import CheckpointError
@@ -31,14 +30,20 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             f"checkpoint {path} does not exist",
             fix="name an existing file in [model] checkpoint of the profile, or pass RANDOM_WEIGHTS=1",
         )
+    size = f"{path.stat().st_size:,} bytes"
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"checkpoint {path} ({path.stat().st_size:,} bytes) cannot be read: {str(error).splitlines()[0]}",
-            fix="download it again; files that hold Python objects other than tensors are refused",
+            f"checkpoint {path} ({size}) is not one, or holds Python objects that could run code: they are refused",
+            fix="download it again, or save its tensors alone: torch.save({'model': model.state_dict()}, path)",
+        ) from error
+    except Exception as error:  # a damaged file makes the readers fail in a dozen ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"checkpoint {path} ({size}) cannot be read: {reason}", fix="download it again"
         ) from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -23,7 +23,7 @@ def bypass_identities(graph: gs.Graph) -> None:
     """Connect consumers of Identity nodes to their source."""
     for node in graph.nodes:
         if node.op == "Identity" and not _is_graph_output(node, graph):
-            _replace(node.outputs[0], node.inputs[0])
+            redirect_consumers(node.outputs[0], node.inputs[0])
 
 
 def fold_constants(graph: gs.Graph) -> None:
@@ -49,7 +49,7 @@ def drop_no_op_casts(graph: gs.Graph) -> None:
             continue
         source = node.inputs[0]
         if source.dtype is not None and dtype_to_onnx(source.dtype) == node.attrs["to"]:
-            _replace(node.outputs[0], source)
+            redirect_consumers(node.outputs[0], source)
 
 
 def fix_reshape_targets(graph: gs.Graph) -> None:
@@ -77,7 +77,7 @@ def merge_duplicates(graph: gs.Graph) -> None:
         first = seen.setdefault(_signature(node), node)
         if first is not node:
             for duplicate, original in zip(node.outputs, first.outputs, strict=True):
-                _replace(duplicate, original)
+                redirect_consumers(duplicate, original)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def _is_graph_output(node: gs.Node, graph: gs.Graph) -> bool:
     return any(tensor is output for tensor in node.outputs for output in graph.outputs)
 
 
-def _replace(old: gs.Tensor, new: gs.Tensor) -> None:
+def redirect_consumers(old: gs.Tensor, new: gs.Tensor) -> None:
     """Let all consumers of a tensor read another; its own node is left unused, for the cleanup after the pass."""
     for consumer in list(old.outputs):
         consumer.inputs = [new if tensor is old else tensor for tensor in consumer.inputs]

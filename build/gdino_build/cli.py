@@ -1,7 +1,6 @@
 """The command `gdino-build`: one sub-command a stage. The Makefile calls them in order."""
 
 import argparse
-import logging
 import os
 import resource
 import sys
@@ -30,7 +29,6 @@ _EXAMPLES = """examples:
 def main() -> int:
     """Run one sub-command; errors that a user can mend are printed, with how to mend them."""
     arguments = _parser().parse_args()
-    logging.getLogger("polygraphy").setLevel(logging.WARNING)
     started = time.monotonic()
     try:
         profile = load_profile(arguments.profile)

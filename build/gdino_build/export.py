@@ -1,6 +1,6 @@
 """Export the two graphs, text encoder and detector, to ONNX.
 
-The exporter is torch's TorchScript-based one; docs/decisions/0002-exporter.md has the measurements behind the choice.
+The exporter is torch's TorchScript-based one; docs/decisions/0001-exporter.md has the measurements behind the choice.
 """
 
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracerWarning  # torch.jit does not declare it as its own
 
 from gdino_build.model import Detector, GroundingDino, TextEncoder
 from gdino_core import contract
@@ -82,7 +83,7 @@ def _export(
     temporary = path.with_suffix(".partial")
     with warnings.catch_warnings():
         # The tracer warns of every loop over levels and of its own deprecation; the parity gate says what is true.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         torch.onnx.export(
             module,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,10 +112,10 @@ def load_golden(path: Path) -> Golden:
     )
 
 
-def _read_case(item: Mapping[str, object]) -> Case:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
-    return Case(**values)  # type: ignore[arg-type]  # JSON; a wrong type shows at its first use
+def _read_case(item: Mapping[str, Any]) -> Case:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
+    return Case(**values)
 
 
-def _read_answer(arrays: Mapping[str, npt.NDArray[np.generic]], name: str) -> Answer:
-    return Answer(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Answer)})  # type: ignore[arg-type]
+def _read_answer(arrays: Mapping[str, npt.NDArray[Any]], name: str) -> Answer:
+    return Answer(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Answer)})

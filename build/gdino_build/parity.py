@@ -1,20 +1,22 @@
 """Compare two stages of one model, fairly where TopK ties.
 
-The detector keeps the image tokens that score best as proposals, and gives the n-th proposal the n-th learned query. Two
-correct computations may order two proposals differently when their scores agree to rounding, and then all later numbers
-differ. So the reference is computed with the candidate's proposals forced upon it, and compared slot by slot; and each
-proposal that the reference would not have put into that slot must tie with the one it would have.
+The detector keeps the image tokens that score best as proposals, and gives the n-th proposal the n-th learned query.
+Two correct computations may order two proposals differently when their scores agree to rounding, and then all later
+numbers differ. So the reference is computed with the candidate's proposals forced upon it, and compared slot by slot;
+and each proposal that the reference would not have put into that slot must tie with the one it would have.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gdino_core import contract
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
@@ -79,7 +81,7 @@ class Difference:
 NO_DIFFERENCE = Difference(max_abs_logit=0.0, max_abs_box=0.0, unmatched_queries=0)
 
 
-def difference(candidate: Answers, reference: ForcedAnswers, phrase_ids: npt.NDArray[np.generic]) -> Difference:
+def difference(candidate: Answers, reference: ForcedAnswers, phrase_ids: npt.NDArray[np.int32]) -> Difference:
     """Measure how far a candidate is from a reference that was given its proposals.
 
     Args:

@@ -47,9 +47,7 @@ def _gradients(corners: npt.NDArray[np.int64], height: int, width: int) -> npt.N
     rows: npt.NDArray[np.int64] = (
         corners[top] * (_ONE - weight_y)[:, None, None] + corners[top + 1] * weight_y[:, None, None]
     )
-    picture: npt.NDArray[np.int64] = (
-        rows[:, left] * (_ONE - weight_x)[:, None] + rows[:, left + 1] * weight_x[:, None]
-    )
+    picture: npt.NDArray[np.int64] = rows[:, left] * (_ONE - weight_x)[:, None] + rows[:, left + 1] * weight_x[:, None]
     return picture >> 2 * _BITS
 
 

@@ -49,6 +49,8 @@ class Profile:
             raise ConfigError(f"[engine] max_batch_size is {self.max_batch_size}", fix=f"choose 1 to {MAX_BATCH_SIZE}")
         if self.threads < 0:
             raise ConfigError(f"[engine] threads is {self.threads}", fix="choose 0 (all cores) or more")
+        if not self.verify_sizes:
+            raise ConfigError("[verify] sizes is empty", fix="name at least one [height, width]")
         for height, width in self.verify_sizes:
             if height % STRIDE or width % STRIDE or min(height, width) < STRIDE:
                 raise ConfigError(
@@ -122,7 +124,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
             short_side=preprocess["short_side"],
             long_side=preprocess["long_side"],
             resolution_buckets=preprocess.pairs("resolution_buckets"),
-            text_buckets=tuple(preprocess["text_buckets"]),
+            text_buckets=preprocess.numbers("text_buckets"),
             max_image_bytes=preprocess["max_image_bytes"],
             max_image_pixels=preprocess["max_image_pixels"],
         ),
@@ -137,16 +139,23 @@ class _Section:
         table = content.get(name)
         if not isinstance(table, dict):
             raise ConfigError(f"the profile lacks the section [{name}]", fix="see the shipped profiles for examples")
-        for key in types.keys() ^ table.keys():
-            kind = "lacks" if key in types else "has the unknown key"
-            raise ConfigError(f"[{name}] {kind} {key}", fix=f"its keys are {', '.join(types)}")
-        for key, kind in types.items():
-            if not isinstance(table[key], kind) or isinstance(table[key], bool):
-                raise ConfigError(f"[{name}] {key} is {table[key]!r}", fix=f"write a value of type {kind.__name__}")
+        for key in sorted(types.keys() ^ table.keys()):
+            problem = "lacks" if key in types else "has the unknown key"
+            raise ConfigError(f"[{name}] {problem} {key}", fix=f"its keys are {', '.join(types)}")
+        for key, expected in types.items():
+            if not isinstance(table[key], expected) or isinstance(table[key], bool):
+                raise ConfigError(f"[{name}] {key} is {table[key]!r}", fix=f"write a value of type {expected.__name__}")
         self._name, self._table = name, table
 
     def __getitem__(self, key: str) -> Any:
         return self._table[key]
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """A list of whole numbers."""
+        for item in self._table[key]:
+            if type(item) is not int:
+                raise ConfigError(f"[{self._name}] {key} holds {item!r}", fix="write whole numbers such as 16")
+        return tuple(self._table[key])
 
     def pairs(self, key: str) -> tuple[tuple[int, int], ...]:
         """A list of [height, width] pairs."""

@@ -38,7 +38,7 @@ def random_state_dict(config: ModelConfig, seed: int = 0) -> dict[str, torch.Ten
 
 def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     leaf = name.rsplit(".", 1)[-1]
-    if "embeddings.weight" in name.replace("_", "."):
+    if name.endswith("_embeddings.weight"):
         return 0.0, 0.05
     if "sampling_offsets" in name:
         return (
@@ -49,7 +49,7 @@ def _mean_and_std(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
         return 0.3, 0.1
     if leaf == "relative_position_bias_table":
         return 0.0, 0.5
-    if leaf in ("level_embed",) or "tgt_embed" in name:
+    if leaf == "level_embed" or "tgt_embed" in name:
         return 0.0, 1.0
     if "bbox_embed" in name and ".layers.2." in name:
         return 0.0, 0.02

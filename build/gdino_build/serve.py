@@ -244,4 +244,4 @@ def _progress_line() -> Callable[[float], None]:
     """Return a progress that rewrites one line of a terminal, and is silent elsewhere."""
     if not sys.stderr.isatty():
         return lambda seconds: None
-    return lambda seconds: print(f"\rstarting tritonserver, {seconds:.0f} s ", end="", file=sys.stderr, flush=True)
+    return lambda seconds: print(f"starting tritonserver, {seconds:.0f} s", end="\r", file=sys.stderr, flush=True)

@@ -8,8 +8,8 @@ from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
 
 from gdino_build.export import DETECTOR_INPUTS, DETECTOR_OUTPUTS, TEXT_ENCODER_INPUTS, TEXT_ENCODER_OUTPUTS
-from gdino_build.parity import NO_DIFFERENCE, Answers, Arrays, Difference, ForcedStage, Stage
-from gdino_build.pictures import draw_picture
+from gdino_build.parity import NO_DIFFERENCE, Answers, Array, Arrays, Difference, Floats, ForcedStage, Stage
+from gdino_build.pictures import Picture, draw_picture
 from gdino_client import Client, Detections
 from gdino_core import contract
 from gdino_core.detections import DetectionArrays, DetectionOptions, postprocess
@@ -48,9 +48,7 @@ class ServedStage:
             proposals=self._engine(inputs).proposals,
         )
 
-    def _infer(
-        self, model: str, arrays: Arrays, inputs: tuple[str, ...], outputs: tuple[str, ...]
-    ) -> dict[str, np.ndarray]:
+    def _infer(self, model: str, arrays: Arrays, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> dict[str, Array]:
         tensors = []
         for name in inputs:
             array = np.ascontiguousarray(arrays[name])
@@ -93,7 +91,7 @@ def compare_detections(
 
 
 def _expected_detections(
-    picture: np.ndarray,
+    picture: Picture,
     texts: tuple[str, ...],
     settings: PreprocessSettings,
     options: DetectionOptions,
@@ -106,7 +104,7 @@ def _expected_detections(
         preprocess_image(encoded.getvalue(), settings),
         encode_prompt(texts, settings.text_buckets),
     )
-    inputs = {
+    inputs: Arrays = {
         contract.PIXELS: image.pixels[None],
         contract.VALID_HW: image.valid_hw[None],
         contract.INPUT_IDS: prompt.input_ids[None],
@@ -114,7 +112,7 @@ def _expected_detections(
         contract.PHRASE_IDS: prompt.phrase_ids[None],
     }
     answers = reference(inputs, engine(inputs).proposals)
-    return postprocess(answers.logits[0], answers.boxes[0], prompt, picture.shape[:2], options)
+    return postprocess(answers.logits[0], answers.boxes[0], prompt, (picture.shape[0], picture.shape[1]), options)
 
 
 def _detections_difference(found: Detections, expected: DetectionArrays, image_hw: tuple[int, int]) -> Difference:
@@ -130,6 +128,6 @@ def _detections_difference(found: Detections, expected: DetectionArrays, image_h
     return Difference(max_abs_logit=float(scores.max()), max_abs_box=float(boxes.max()), unmatched_queries=unmatched)
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
+def _logit(scores: Floats) -> Array:
     clipped = np.clip(scores.astype(np.float64), _EPS, 1 - _EPS)
     return np.log(clipped / (1 - clipped))

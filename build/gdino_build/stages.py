@@ -1,7 +1,7 @@
 """The stages of the pipeline as callables with one signature, so that any two can be compared.
 
-Each runs the text encoder and the detector of one stage. A candidate tells which proposals it chose; a reference takes the
-proposals of a candidate instead of choosing its own (see `parity`).
+Each runs the text encoder and the detector of one stage. A candidate tells which proposals it chose; a reference
+takes the proposals of a candidate instead of choosing its own (see `parity`).
 """
 
 from pathlib import Path
@@ -13,15 +13,19 @@ import openvino as ov
 import torch
 from polygraphy.backend.onnx import BytesFromOnnx
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
+from polygraphy.logger import G_LOGGER
 
+from gdino_build.clean import redirect_consumers
 from gdino_build.export import DETECTOR_INPUTS, TEXT_ENCODER_INPUTS
 from gdino_build.model import GroundingDino
 from gdino_build.model.grounding_dino import Encoded
 from gdino_build.model.transformer import contrastive_logits
-from gdino_build.parity import PROPOSAL_SCORES, PROPOSALS, Answers, Arrays, ForcedAnswers, Ints
+from gdino_build.parity import PROPOSAL_SCORES, PROPOSALS, Answers, Array, Arrays, ForcedAnswers, Ints
 from gdino_core import contract
 
-Named = dict[str, np.ndarray]
+G_LOGGER.severity = G_LOGGER.ERROR  # a line for each session that opens is no news
+
+Named = dict[str, Array]
 
 
 class TorchStage:
@@ -48,7 +52,7 @@ class TorchStage:
         return ForcedAnswers(logits=logits.numpy(), boxes=boxes.numpy(), scores=scores.numpy())
 
     def _encode(self, inputs: Arrays) -> tuple[Encoded, torch.Tensor, torch.Tensor]:
-        tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        tensors = {name: torch.tensor(value) for name, value in inputs.items()}
         text = (tensors[contract.POSITION_IDS], tensors[contract.PHRASE_IDS])
         features = self._model.encode_text(tensors[contract.INPUT_IDS], *text)
         encoded = self._model.encode(tensors[contract.PIXELS], tensors[contract.VALID_HW], features, *text)
@@ -110,7 +114,8 @@ def with_proposals_as_output(model: onnx.ModelProto) -> onnx.ModelProto:
     proposals = _topk(graph).outputs[1]
     proposals.name, proposals.dtype, proposals.shape = PROPOSALS, np.dtype(np.int64), ["batch", "queries"]
     graph.outputs.append(proposals)
-    return gs.export_onnx(graph)
+    changed: onnx.ModelProto = gs.export_onnx(graph)
+    return changed
 
 
 def with_proposals_as_input(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -118,13 +123,13 @@ def with_proposals_as_input(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = gs.import_onnx(model)
     topk = _topk(graph)
     given = gs.Variable(PROPOSALS, dtype=np.int64, shape=["batch", "queries"])
-    for consumer in list(topk.outputs[1].outputs):
-        consumer.inputs = [given if tensor is topk.outputs[1] else tensor for tensor in consumer.inputs]
+    redirect_consumers(topk.outputs[1], given)
     scores = topk.inputs[0]
     scores.name, scores.dtype, scores.shape = PROPOSAL_SCORES, np.dtype(np.float32), ["batch", "image_tokens"]
     graph.inputs.append(given)
     graph.outputs.append(scores)
-    return gs.export_onnx(graph.cleanup().toposort())
+    changed: onnx.ModelProto = gs.export_onnx(graph.cleanup().toposort())
+    return changed
 
 
 def _topk(graph: gs.Graph) -> gs.Node:

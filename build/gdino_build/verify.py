@@ -1,7 +1,7 @@
 """Prove, stage by stage, that what is served is what the checkpoint computes.
 
-Each stage is compared with the one before it: torch with the original's goldens, ONNX with torch, cleaned with raw, engine
-with ONNX, and the server's answers with torch.
+Each stage is compared with the one before it: torch with the original's goldens, ONNX with torch, cleaned with raw,
+engine with cleaned, and the server's answers with torch.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdino_build.golden import Golden, load_golden, weights_sha256
+from gdino_build.golden import Answer, Case, Golden, load_golden, weights_sha256
 from gdino_build.model import GroundingDino
 from gdino_build.parity import (
     NO_DIFFERENCE,
@@ -102,7 +102,7 @@ def verify_profile(profile: Profile, model: GroundingDino, folder: Path, goldens
 
 
 def picture_cases(sizes: tuple[tuple[int, int], ...], text_buckets: tuple[int, ...]) -> list[Arrays]:
-    """Inputs of both graphs: a whole picture of each size, and two pictures with other prompts and padding in one batch.
+    """Inputs of both graphs: a whole picture of each size, and two with other prompts and padding in one batch.
 
     Args:
         sizes: heights and widths, multiples of 32.
@@ -134,17 +134,22 @@ def _case(
     }
 
 
+def golden_inputs(case: Case, answer: Answer) -> Arrays:
+    """What the original was given for a case, as a batch of one."""
+    return {
+        contract.PIXELS: np.ascontiguousarray(case.padded_picture().transpose(2, 0, 1))[None],
+        contract.VALID_HW: np.array([case.valid_hw], np.int32),
+        contract.INPUT_IDS: answer.input_ids[None],
+        contract.POSITION_IDS: answer.position_ids[None],
+        contract.PHRASE_IDS: answer.phrase_ids[None],
+    }
+
+
 def compare_with_golden(golden: Golden, reference: ForcedStage) -> Row:
     """Compare what the original answered, one picture at a time, with the module given the original's proposals."""
     worst = NO_DIFFERENCE
     for case, answer in golden.cases:
-        inputs = {
-            contract.PIXELS: np.ascontiguousarray(case.padded_picture().transpose(2, 0, 1))[None],
-            contract.VALID_HW: np.array([case.valid_hw], np.int32),
-            contract.INPUT_IDS: answer.input_ids[None],
-            contract.POSITION_IDS: answer.position_ids[None],
-            contract.PHRASE_IDS: answer.phrase_ids[None],
-        }
+        inputs = golden_inputs(case, answer)
         original = Answers(
             logits=answer.logits[None],
             boxes=answer.boxes[None],

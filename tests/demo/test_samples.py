@@ -1,6 +1,7 @@
 """Sample pictures: the files in the repository are what their annotations say."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,10 @@ def test_one_sample_has_none_of_its_asked_labels(dataset: dict[str, Any]) -> Non
 
 
 def test_samples_cover_the_formats_shapes_and_orientations() -> None:
-    opened = {sample.file_name: Image.open(FOLDER / sample.file_name) for sample in SAMPLES}
-    assert len(opened) == 8
-    assert {picture.format for picture in opened.values()} == {"JPEG", "PNG", "WEBP"}
-    assert len({sample.image_hw[0] / sample.image_hw[1] for sample in SAMPLES}) >= 6
-    turned = [name for name, picture in opened.items() if picture.getexif().get(EXIF_ORIENTATION_TAG) == 6]
-    assert turned == ["5-exif-rotated.jpg"]
+    with ExitStack() as stack:
+        opened = {sample.file_name: stack.enter_context(Image.open(FOLDER / sample.file_name)) for sample in SAMPLES}
+        assert len(opened) == 8
+        assert {picture.format for picture in opened.values()} == {"JPEG", "PNG", "WEBP"}
+        assert len({sample.image_hw[0] / sample.image_hw[1] for sample in SAMPLES}) >= 6
+        turned = [name for name, picture in opened.items() if picture.getexif().get(EXIF_ORIENTATION_TAG) == 6]
+        assert turned == ["5-exif-rotated.jpg"]

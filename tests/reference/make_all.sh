@@ -16,5 +16,6 @@ for model in demo swint; do
     original make_goldens --model $model --weights out/random/$model.safetensors --out tests/goldens/${model}_random.npz
 done
 original make_goldens --model demo --weights demo/checkpoint.safetensors --out tests/goldens/demo_checkpoint.npz
+original make_parameter_names
 original make_prompt_goldens
 original make_resize_goldens

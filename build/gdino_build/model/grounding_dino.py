@@ -3,6 +3,7 @@
 Source: GroundingDINO, models/GroundingDINO/groundingdino.py.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,9 +17,7 @@ from gdino_build.model.transformer import Mlp, TextTokens, Transformer, contrast
 
 IMAGE_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, in units of a uint8 channel
 IMAGE_STD = (58.395, 57.12, 57.375)
-STRIDE = 32  # height and width must be multiples of it
 _NORM_GROUPS = 32
-_TWO_PI = 6.283185307179586
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +31,9 @@ class Encoded:
 
 class GroundingDino(nn.Module):
     """GroundingDINO for inference; differentiable, so the demo checkpoint is trained with it too."""
+
+    image_mean: Tensor
+    image_std: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -75,7 +77,7 @@ class GroundingDino(nn.Module):
             features=text_features,
             mask=additive_mask(phrase_ids >= 0)[:, None, None],
             phrase_mask=phrase_mask(phrase_ids),
-            position=sine_embedding(position_ids.to(torch.float32) * _TWO_PI, dim),
+            position=sine_embedding(position_ids.to(torch.float32) * (2 * math.pi), dim),
         )
         tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in levels], dim=1)  # [B,S,C]
         memory, features = self.transformer.encode(tokens, geometry, text)

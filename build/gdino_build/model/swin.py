@@ -61,6 +61,8 @@ def shift_mask(map_hw: tuple[int, int], window: int, device: torch.device) -> Te
 class WindowAttention(nn.Module):
     """Multi-head attention within a window, with a learned bias for each relative position."""
 
+    relative_position_index: Tensor
+
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
         super().__init__()
         self.num_heads, self.head_dim = num_heads, dim // num_heads
@@ -149,12 +151,12 @@ class SwinStage(nn.Module):
         self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, window, shifted=i % 2 == 1) for i in range(depth))
         self.downsample = None if last else PatchMerging(dim)
 
-    def forward(self, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
-        """Run the blocks, not the step down: x [B,H,W,C] -> [B,H,W,C]."""
+    def forward(self, x: Tensor, map_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Map [B,H,W,C] at this resolution, and the next stage's input [B,H/2,W/2,2C] (the last: the map again)."""
         mask = shift_mask(padded_to_windows(map_hw, self.window), self.window, x.device)
         for block in self.blocks:
             x = block(x, map_hw, mask)
-        return x
+        return x, x if self.downsample is None else self.downsample(x, map_hw)
 
 
 class PatchEmbed(nn.Module):
@@ -191,16 +193,14 @@ class SwinTransformer(nn.Module):
         Returns:
             float32 [B,C,H/s,W/s] for strides s = 8, 16, 32.
         """
-        # Every size follows from the picture's: no layer asks a tensor for its shape, which would cost an exported
-        # graph a chain of small nodes each time.
+        # Every size follows from the picture's: a layer that asked a tensor for its shape would cost an exported graph
+        # a chain of small nodes.
         map_hw = image.shape[2] // PATCH, image.shape[3] // PATCH
         maps = []
         x = self.patch_embed(image)
         for stage, norm in zip(self.layers, (None, self.norm1, self.norm2, self.norm3), strict=True):
-            x = stage(x, map_hw)
+            stage_map, x = stage(x, map_hw)
             if norm is not None:
-                maps.append(norm(x).permute(0, 3, 1, 2))
-            if stage.downsample is not None:
-                x = stage.downsample(x, map_hw)
-                map_hw = map_hw[0] // 2, map_hw[1] // 2
+                maps.append(norm(stage_map).permute(0, 3, 1, 2))
+            map_hw = map_hw[0] // 2, map_hw[1] // 2
         return maps

@@ -38,24 +38,24 @@ class BertEmbeddings(nn.Module):
 
 
 class BertSelfAttention(nn.Module):
-    """Projections of the attention; `BertLayer` runs it."""
+    """Multi-head attention before its output projection, which BERT's names keep apart."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
+        self.num_heads, self.head_dim = config.num_heads, config.hidden_dim // config.num_heads
         self.query = nn.Linear(config.hidden_dim, config.hidden_dim)
         self.key = nn.Linear(config.hidden_dim, config.hidden_dim)
         self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
-        head_dim = width // self.num_heads
+        batch, tokens = x.shape[:2]
 
         def heads(projected: Tensor) -> Tensor:
-            return projected.view(batch, tokens, self.num_heads, head_dim).transpose(1, 2)  # [B,heads,T,d]
+            return projected.view(batch, tokens, self.num_heads, self.head_dim).transpose(1, 2)  # [B,heads,T,d]
 
-        scores = heads(self.query(x)) @ heads(self.key(x)).transpose(-1, -2) * head_dim**-0.5 + mask
-        return (scores.softmax(-1) @ heads(self.value(x))).transpose(1, 2).reshape(batch, tokens, width)
+        scores = heads(self.query(x)) @ heads(self.key(x)).transpose(-1, -2) * self.head_dim**-0.5 + mask
+        attended = (scores.softmax(-1) @ heads(self.value(x))).transpose(1, 2)
+        return attended.reshape(batch, tokens, self.num_heads * self.head_dim)
 
 
 class BertResidual(nn.Module):
@@ -86,13 +86,26 @@ class BertLayer(nn.Module):
         return self.output(F.gelu(self.intermediate["dense"](x)), x)
 
 
+class BertEncoder(nn.Module):
+    """The layers, one after the other."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        for layer in self.layer:
+            x = layer(x, mask)
+        return x
+
+
 class Bert(nn.Module):
     """BERT without its pooler, which GroundingDINO never reads."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.embeddings = BertEmbeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(BertLayer(config) for _ in range(config.num_layers))})
+        self.encoder = BertEncoder(config)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, phrase_ids: Tensor) -> Tensor:
         """Encode tokens phrase by phrase.
@@ -105,8 +118,4 @@ class Bert(nn.Module):
         Returns:
             float32 [B,T,width].
         """
-        x = self.embeddings(input_ids, position_ids)
-        mask = phrase_mask(phrase_ids)
-        for layer in self.encoder["layer"]:
-            x = layer(x, mask)
-        return x
+        return self.encoder(self.embeddings(input_ids, position_ids), phrase_mask(phrase_ids))

@@ -5,6 +5,7 @@ Source: GroundingDINO, models/GroundingDINO/transformer.py, transformer_vanilla.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ class Mlp(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         dims = [in_dim, *[hidden_dim] * (num_layers - 1), out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -208,8 +209,8 @@ class Transformer(nn.Module):
         """Turn every image token into a candidate object.
 
         Returns:
-            Features [B,S,C] and anchors as logits [B,S,4]. Padding and tokens at the border have zero features before the
-            projection, and an anchor whose sigmoid is 1 (the original's is infinite).
+            Features [B,S,C] and anchors as logits [B,S,4]. Padding and tokens at the border have zero features before
+            the projection, and an anchor whose sigmoid is 1 (the original's is infinite).
         """
         usable = geometry.proposable[..., None].to(memory.dtype)
         anchor = geometry.anchor.clamp(0.005, 0.995)  # acts on unusable anchors only: the margin is 0.01

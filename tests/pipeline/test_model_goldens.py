@@ -1,0 +1,211 @@
+"""The model answers as the original groundingdino package does, whose answers are in tests/goldens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
+from gdino_build.golden import Answer, Golden, load_golden, weights_sha256
+from gdino_build.model import DEMO, SWINT_OGC, GroundingDino, geometry, grounding_dino, text, transformer
+from gdino_build.model.attention import DeformableAttention
+from gdino_build.model.geometry import Geometry
+from gdino_build.model.swin import PatchMerging, SwinBlock
+from gdino_build.random_weights import random_state_dict
+from gdino_build.stages import TorchStage
+from gdino_build.verify import compare_with_golden, golden_inputs
+
+ROOT = Path(__file__).parents[2]
+TEXT_TOLERANCE = 1e-5
+SCORE_TOLERANCE = 1e-5
+
+
+@cache
+def golden(name: str) -> Golden:
+    return load_golden(ROOT / "tests" / "goldens" / f"{name}.npz")
+
+
+def one_case(name: str, case: str) -> Golden:
+    return replace(golden(name), cases=tuple(pair for pair in golden(name).cases if pair[0].name == case))
+
+
+def case_names(name: str) -> list[str]:
+    return [case.name for case, _ in golden(name).cases]
+
+
+def sha256_of(state: dict[str, Tensor]) -> str:
+    return weights_sha256((name, tensor.numpy()) for name, tensor in state.items())
+
+
+def text_difference(model: GroundingDino, answer: Answer) -> float:
+    ids = (torch.from_numpy(ids)[None] for ids in (answer.input_ids, answer.position_ids, answer.phrase_ids))
+    return float(np.abs(model.encode_text(*ids)[0].numpy() - answer.text_features).max())
+
+
+@pytest.fixture(scope="module")
+def swint_model() -> GroundingDino:
+    return load_model(SWINT_OGC, random_state_dict(SWINT_OGC))
+
+
+def test_the_goldens_belong_to_the_random_weights_of_today(demo_state: dict[str, Tensor]) -> None:
+    assert sha256_of(demo_state) == golden("demo_random").weights_sha256
+
+
+def test_the_goldens_cover_five_sizes_padding_on_either_side_and_short_and_long_prompts() -> None:
+    cases = [case for case, _ in golden("demo_random").cases]
+    padding = {(case.padded_hw[0] > case.valid_hw[0], case.padded_hw[1] > case.valid_hw[1]) for case in cases}
+    tokens = [len(answer.input_ids) for _, answer in golden("demo_random").cases]
+    assert len({case.padded_hw for case in cases}) >= 5
+    assert padding == {(False, False), (True, False), (False, True), (True, True)}
+    assert min(tokens) <= 5
+    assert max(tokens) >= 70
+
+
+@pytest.mark.parametrize("case", case_names("demo_random"))
+def test_the_demo_model_answers_as_the_original(demo_model: GroundingDino, case: str) -> None:
+    row = compare_with_golden(one_case("demo_random", case), TorchStage(demo_model).forced)
+    assert (row.cases, row.tolerance.logit, row.tolerance.box) == (1, 1e-4, 1e-5)
+    assert row.passed, row
+
+
+@pytest.mark.parametrize("case", case_names("demo_random"))
+def test_text_features_are_those_of_the_original(demo_model: GroundingDino, case: str) -> None:
+    [(_, answer)] = one_case("demo_random", case).cases
+    assert text_difference(demo_model, answer) <= TEXT_TOLERANCE
+
+
+@pytest.mark.parametrize("case", case_names("demo_random"))
+def test_image_tokens_score_as_in_the_original(demo_model: GroundingDino, case: str) -> None:
+    [(described, answer)] = one_case("demo_random", case).cases
+    forced = TorchStage(demo_model).forced(
+        golden_inputs(described, answer), answer.proposals[None].astype(np.int64)
+    )
+    tokens = np.concatenate((answer.proposals, answer.runner_ups))
+    scores = np.concatenate((answer.proposal_scores, answer.runner_up_scores))
+    np.testing.assert_allclose(forced.scores[0, tokens], scores, rtol=0, atol=SCORE_TOLERANCE)
+
+
+def test_the_bundled_checkpoint_answers_as_the_original() -> None:
+    state = canonical_state_dict(read_state_dict(ROOT / "demo" / "checkpoint.safetensors"))
+    answers = golden("demo_checkpoint")
+    assert sha256_of(state) == answers.weights_sha256, "the checkpoint is newer than its answers: run `make goldens`"
+    row = compare_with_golden(answers, TorchStage(load_model(DEMO, state)).forced)
+    assert row.passed, row
+
+
+def test_full_size_swin_t_answers_as_the_original(swint_model: GroundingDino) -> None:
+    assert sha256_of(swint_model.state_dict()) == golden("swint_random").weights_sha256
+    answers = one_case("swint_random", "landscape")
+    assert text_difference(swint_model, answers.cases[0][1]) <= TEXT_TOLERANCE
+    row = compare_with_golden(answers, TorchStage(swint_model).forced)
+    assert row.passed, row
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", case_names("swint_random"))
+def test_full_size_swin_t_answers_as_the_original_at_every_size(swint_model: GroundingDino, case: str) -> None:
+    row = compare_with_golden(one_case("swint_random", case), TorchStage(swint_model).forced)
+    assert row.passed, row
+
+
+Patch = pytest.MonkeyPatch
+
+
+def do_not_shift_windows(model: GroundingDino, patch: Patch) -> None:
+    for module in model.modules():
+        if isinstance(module, SwinBlock):
+            patch.setattr(module, "shift", 0)
+
+
+def let_shifted_regions_see_each_other(_: GroundingDino, patch: Patch) -> None:
+    patch.setattr("gdino_build.model.swin._SHIFT_PENALTY", 0.0)
+
+
+def merge_rows_before_columns(model: GroundingDino, patch: Patch) -> None:
+    def forward(self: PatchMerging, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
+        height, width = map_hw[0] // 2, map_hw[1] // 2
+        x = x.view(-1, height, 2, width, 2, self.dim).permute(0, 1, 3, 2, 4, 5)
+        merged: Tensor = self.reduction(self.norm(x.reshape(-1, height, width, 4 * self.dim)))
+        return merged
+
+    patch.setattr(PatchMerging, "forward", forward)
+
+
+def see_other_phrases_in_bert(_: GroundingDino, patch: Patch) -> None:
+    patch.setattr(text, "phrase_mask", lambda ids: torch.zeros(ids.shape[0], 1, ids.shape[1], ids.shape[1]))
+
+
+def see_other_phrases_in_the_detector(_: GroundingDino, patch: Patch) -> None:
+    patch.setattr(grounding_dino, "phrase_mask", lambda ids: torch.zeros(ids.shape[0], 1, ids.shape[1], ids.shape[1]))
+
+
+def take_hugging_faces_epsilon(_: GroundingDino, patch: Patch) -> None:
+    patch.setattr(transformer, "_SIGMOID_EPS", 1e-5)
+
+
+def take_the_boxes_temperature_for_the_image(_: GroundingDino, patch: Patch) -> None:
+    patch.setattr(geometry, "_IMAGE_TEMPERATURE", 10000.0)
+
+
+def read_padding_as_picture(_: GroundingDino, patch: Patch) -> None:
+    build = geometry.build_geometry
+
+    def built(*arguments: object) -> Geometry:
+        found: Geometry = build(*arguments)
+        return replace(found, token_valid=torch.ones_like(found.token_valid))
+
+    patch.setattr(grounding_dino, "build_geometry", built)
+
+
+def forget_the_valid_ratio(_: GroundingDino, patch: Patch) -> None:
+    build = geometry.build_geometry
+
+    def built(*arguments: object) -> Geometry:
+        found: Geometry = build(*arguments)
+        return replace(found, valid_ratio=torch.ones_like(found.valid_ratio))
+
+    patch.setattr(grounding_dino, "build_geometry", built)
+
+
+def propose_at_the_border(_: GroundingDino, patch: Patch) -> None:
+    patch.setattr(geometry, "_ANCHOR_MARGIN", 0.0)
+
+
+def measure_offsets_in_whole_boxes(_: GroundingDino, patch: Patch) -> None:
+    locations = DeformableAttention._locations
+
+    def doubled(self: DeformableAttention, reference: Tensor, offsets: Tensor, hw: list[tuple[int, int]]) -> Tensor:
+        return locations(self, reference, offsets * 2 if reference.shape[-1] == 4 else offsets, hw)
+
+    patch.setattr(DeformableAttention, "_locations", doubled)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "case"),
+    [
+        (do_not_shift_windows, "landscape"),
+        (let_shifted_regions_see_each_other, "landscape"),
+        (merge_rows_before_columns, "small"),
+        (see_other_phrases_in_bert, "landscape"),
+        (see_other_phrases_in_the_detector, "landscape"),
+        (take_hugging_faces_epsilon, "padded"),
+        (take_the_boxes_temperature_for_the_image, "small"),
+        (read_padding_as_picture, "padded"),
+        (forget_the_valid_ratio, "padded"),
+        (propose_at_the_border, "padded"),
+        (measure_offsets_in_whole_boxes, "small"),
+    ],
+)
+def test_a_mistake_in_the_model_does_not_pass(
+    demo_model: GroundingDino,
+    monkeypatch: Patch,
+    mistake: Callable[[GroundingDino, Patch], None],
+    case: str,
+) -> None:
+    mistake(demo_model, monkeypatch)
+    assert not compare_with_golden(one_case("demo_random", case), TorchStage(demo_model).forced).passed

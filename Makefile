@@ -67,7 +67,7 @@ inspect: $(OUT)/onnx/detector.onnx  ## Print nodes, operators, inputs and output
 	$(BUILD) inspect --profile $(PROFILE)
 
 train: $(READY)  ## Train the demo checkpoint from nothing into out/demo-train (hours; resumes)
-	$(BIN)/python demo/train.py --out out/demo-train --steps 12000 $(if $(wildcard out/demo-train/state.pt),--resume,)
+	$(BIN)/python demo/train.py --out out/demo-train --steps 4600 --lr 5e-4 $(if $(wildcard out/demo-train/state.pt),--resume,)
 
 goldens: $(READY)  ## Ask the original groundingdino for tests/goldens, in an environment of its own
 	tests/reference/make_all.sh

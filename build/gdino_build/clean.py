@@ -92,7 +92,7 @@ class Pass:
 PASSES = (
     Pass(
         name="bypass-identities",
-        reason="the exporter shares equal weights through Identity nodes, which hide them from folding",
+        reason="the exporter shares equal weights through Identity nodes; folded, each would be stored twice",
         apply=bypass_identities,
     ),
     Pass(

@@ -44,11 +44,10 @@ def _gradients(corners: npt.NDArray[np.int64], height: int, width: int) -> npt.N
     """Enlarge a coarse grid [gh, gw, 3] bilinearly to [height, width, 3]."""
     top, weight_y = _cells(corners.shape[0], height)
     left, weight_x = _cells(corners.shape[1], width)
-    rows: npt.NDArray[np.int64] = (
-        corners[top] * (_ONE - weight_y)[:, None, None] + corners[top + 1] * weight_y[:, None, None]
-    )
-    picture: npt.NDArray[np.int64] = rows[:, left] * (_ONE - weight_x)[:, None] + rows[:, left + 1] * weight_x[:, None]
-    return picture >> 2 * _BITS
+    rows = corners[top] * (_ONE - weight_y)[:, None, None] + corners[top + 1] * weight_y[:, None, None]
+    left_part, right_part = rows[:, left] * (_ONE - weight_x)[:, None], rows[:, left + 1] * weight_x[:, None]
+    picture: npt.NDArray[np.int64] = np.add(left_part, right_part, dtype=np.int64) >> 2 * _BITS
+    return picture
 
 
 def _cells(corners: int, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

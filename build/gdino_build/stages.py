@@ -4,7 +4,9 @@ Each runs the text encoder and the detector of one stage. A candidate tells whic
 takes the proposals of a candidate instead of choosing its own (see `parity`).
 """
 
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -64,10 +66,17 @@ class OnnxStage:
     """Both graphs of a folder in ONNX Runtime."""
 
     def __init__(self, folder: Path) -> None:
-        detector = folder / f"{contract.MODEL_DETECTOR}.onnx"
         self._text = SessionFromOnnx(str(folder / f"{contract.MODEL_TEXT_ENCODER}.onnx"))()
-        self._candidate = SessionFromOnnx(BytesFromOnnx(with_proposals_as_output(onnx.load(detector))))()
-        self._forced = SessionFromOnnx(BytesFromOnnx(with_proposals_as_input(onnx.load(detector))))()
+        self._detector_path = folder / f"{contract.MODEL_DETECTOR}.onnx"
+
+    # Full-size sessions hold gigabytes, so they open when they are first used.
+    @cached_property
+    def _candidate(self) -> Any:
+        return SessionFromOnnx(BytesFromOnnx(with_proposals_as_output(onnx.load(self._detector_path))))()
+
+    @cached_property
+    def _forced(self) -> Any:
+        return SessionFromOnnx(BytesFromOnnx(with_proposals_as_input(onnx.load(self._detector_path))))()
 
     def __call__(self, inputs: Arrays) -> Answers:
         """Choose proposals and answer."""

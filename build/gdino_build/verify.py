@@ -88,11 +88,12 @@ def verify_profile(profile: Profile, model: GroundingDino, folder: Path, goldens
         rows.append(compare_with_golden(golden, torch_stage.forced))
     else:
         print(f"no answers of the original for these weights in {goldens}: torch is not compared with it")
-    raw, cleaned = OnnxStage(folder / "onnx" / "raw"), OnnxStage(folder / "onnx")
-    rows.append(compare_stages("onnx", raw, "torch", torch_stage.forced, cases))
-    rows.append(compare_stages("cleaned", cleaned, "onnx", raw.forced, cases))
+    # Full-size stages hold gigabytes: each is opened for its row and closed after it.
+    raw, cleaned = folder / "onnx" / "raw", folder / "onnx"
+    rows.append(compare_stages("onnx", OnnxStage(raw), "torch", torch_stage.forced, cases))
+    rows.append(compare_stages("cleaned", OnnxStage(cleaned), "onnx", OnnxStage(raw).forced, cases))
     engine = OpenVinoStage(folder / "engine")
-    rows.append(compare_stages("engine", engine, "cleaned", cleaned.forced, cases))
+    rows.append(compare_stages("engine", engine, "cleaned", OnnxStage(cleaned).forced, cases))
     with running_server(folder / "repository", log_file=folder / "verify-server.log") as server:
         served = ServedStage(server.grpc_url, engine)
         rows.append(compare_stages("served", served, "torch", torch_stage.forced, cases))

@@ -16,7 +16,6 @@ MASKED = -1e4  # finite, representable in FP16, and far enough below any score t
 _IMAGE_TEMPERATURE = 20.0  # pe_temperatureH and pe_temperatureW of both official configurations
 _BOX_TEMPERATURE = 10000.0
 _ANCHOR_SIDE = 0.05  # of the picture, at the finest level; doubles from level to level
-_ANCHOR_MARGIN = 0.01  # anchors closer than this to the border are not proposed
 
 
 def additive_mask(allowed: Tensor) -> Tensor:
@@ -51,17 +50,12 @@ class Geometry:
     valid_ratio: Tensor  # float32 [B,L,2], valid share of each level as (x, y)
     center: Tensor  # float32 [B,S,2], token centre (x, y), 1 = edge of the valid region
     anchor: Tensor  # float32 [B,S,4], cx, cy, w, h
+    proposable: Tensor  # bool [B,S], real tokens whose anchor does not touch the border
 
     @property
     def reference_points(self) -> Tensor:
         """Float32 [B,S,L,2]: each token's centre in the padded frame of every level."""
         return self.center[:, :, None] * self.valid_ratio[:, None]
-
-    @property
-    def proposable(self) -> Tensor:
-        """Bool [B,S]: real tokens whose anchor lies inside the picture with a margin."""
-        inside = (self.anchor > _ANCHOR_MARGIN) & (self.anchor < 1 - _ANCHOR_MARGIN)
-        return inside.all(-1) & self.token_valid
 
 
 def build_geometry(level_hw: list[tuple[int, int]], full_hw: tuple[int, int], valid_hw: Tensor, width: int) -> Geometry:
@@ -82,14 +76,16 @@ def build_geometry(level_hw: list[tuple[int, int]], full_hw: tuple[int, int], va
     rows, columns = rows[:, level], columns[:, level]  # [B,S]
     center_x, center_y = (column + 0.5) / columns, (row + 0.5) / rows
     side = (_ANCHOR_SIDE * 2.0**level).expand_as(center_x)
+    token_valid = (row < rows) & (column < columns)
     return Geometry(
         level_hw=level_hw,
         level=level,
-        token_valid=(row < rows) & (column < columns),
+        token_valid=token_valid,
         position=torch.cat((_axis_sine(row, rows, width // 2), _axis_sine(column, columns, width // 2)), -1),
         valid_ratio=torch.stack((column_ratio, row_ratio), -1),
         center=torch.stack((center_x, center_y), -1),
         anchor=torch.stack((center_x, center_y, side, side), -1),
+        proposable=token_valid & _off_the_border(row, rows) & _off_the_border(column, columns),
     )
 
 
@@ -119,6 +115,16 @@ def _valid_cells(cells: list[int], full_size: int, valid_size: Tensor) -> tuple[
     # Cell i is valid when its first pixel, i * full_size / cells, is. Counted in integers: no quotient is rounded.
     count = (valid_size * of_level + full_size - 1) // full_size
     return count.to(torch.float32), count / of_level
+
+
+def _off_the_border(index: Tensor, count: Tensor) -> Tensor:
+    """Tell which of the cells [S] have their centre between 0.01 and 0.99 of an axis of count [B,S] cells.
+
+    The same as (index + 0.5) / count > 0.01, but in whole numbers: of 50 cells, which a side of 800 pixels has at
+    stride 16, the first centre is exactly 0.01, and an engine that multiplies by 1 / count would let it pass.
+    """
+    twice_center = 2 * index + 1  # in cells
+    return (50 * twice_center > count) & (50 * twice_center < 99 * count)
 
 
 def _axis_sine(index: Tensor, count: Tensor, width: int) -> Tensor:

@@ -1,0 +1,103 @@
+"""The closed forms of geometry.py are what the original computes from a full padding mask."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gdino_build.model.geometry import Geometry, additive_mask, build_geometry, sine_embedding
+
+WIDTH = 32
+SIDES = st.integers(1, 40).map(lambda strides: 32 * strides)
+
+
+def levels_of(height: int, width: int) -> list[tuple[int, int]]:
+    levels = [(height // stride, width // stride) for stride in (8, 16, 32)]
+    return [*levels, ((levels[-1][0] + 1) // 2, (levels[-1][1] + 1) // 2)]  # a convolution of stride 2
+
+
+def geometry_of(full_hw: tuple[int, int], *valid_hw: tuple[int, int]) -> Geometry:
+    return build_geometry(levels_of(*full_hw), full_hw, torch.tensor(valid_hw, dtype=torch.int32), WIDTH)
+
+
+def original_masks(full_hw: tuple[int, int], valid_hw: tuple[int, int]) -> list[Tensor]:
+    """For each level bool [h,w], True where the picture is: backbone.py, Joiner, and groundingdino.py, forward()."""
+    full = torch.zeros(full_hw)
+    full[: valid_hw[0], : valid_hw[1]] = 1
+    return [F.interpolate(full[None, None], size=size)[0, 0] > 0 for size in levels_of(*full_hw)]
+
+
+def original_position(mask: Tensor) -> Tensor:
+    """Float32 [h*w,WIDTH]: position_encoding.py, PositionEmbeddingSineHW.forward()."""
+    rows, columns = mask.cumsum(0, dtype=torch.float32), mask.cumsum(1, dtype=torch.float32)
+    rows = rows / (rows[-1:] + 1e-6) * 2 * math.pi
+    columns = columns / (columns[:, -1:] + 1e-6) * 2 * math.pi
+    channels = torch.arange(WIDTH // 2, dtype=torch.float32)
+    frequency = 20 ** (2 * torch.div(channels, 2, rounding_mode="floor") / (WIDTH // 2))
+    halves = []
+    for place in (rows, columns):
+        angle = place[..., None] / frequency
+        halves.append(torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), dim=-1).flatten(-2))
+    return torch.cat(halves, dim=-1).flatten(0, 1)
+
+
+def original_anchors(mask: Tensor, level: int) -> Tensor:
+    """Float32 [h*w,4]: utils.py, gen_encoder_output_proposals(), before its logarithm."""
+    valid_h, valid_w = mask[:, 0].sum(), mask[0].sum()
+    rows, columns = torch.meshgrid(*(torch.arange(size) + 0.5 for size in mask.shape), indexing="ij")
+    side = torch.full(mask.shape, 0.05 * 2.0**level)
+    return torch.stack((columns / valid_w, rows / valid_h, side, side), dim=-1).flatten(0, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, st.data())
+def test_padding_is_placed_as_by_the_original_at_every_size(height: int, width: int, data: st.DataObject) -> None:
+    valid_hw = (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
+    geometry = geometry_of((height, width), valid_hw)
+    masks = original_masks((height, width), valid_hw)
+    assert torch.equal(geometry.token_valid[0], torch.cat([mask.flatten() for mask in masks]))
+    ratios = [(float(mask[0].float().mean()), float(mask[:, 0].float().mean())) for mask in masks]
+    torch.testing.assert_close(geometry.valid_ratio[0], torch.tensor(ratios))
+    anchors = torch.cat([original_anchors(mask, level) for level, mask in enumerate(masks)])
+    torch.testing.assert_close(geometry.anchor[0], anchors)
+    torch.testing.assert_close(geometry.center[0], anchors[:, :2])
+    inside = ((anchors > 0.01) & (anchors < 0.99)).all(-1)
+    assert torch.equal(geometry.proposable[0], inside & geometry.token_valid[0])
+
+
+@pytest.mark.parametrize(
+    ("full_hw", "valid_hw"), [((96, 128), (96, 128)), ((160, 288), (151, 250)), ((288, 160), (33, 1))]
+)
+def test_positions_are_those_of_the_original(full_hw: tuple[int, int], valid_hw: tuple[int, int]) -> None:
+    geometry = geometry_of(full_hw, valid_hw)
+    expected = torch.cat([original_position(mask) for mask in original_masks(full_hw, valid_hw)])
+    valid = geometry.token_valid[0]
+    torch.testing.assert_close(geometry.position[0, valid], expected[valid], rtol=0, atol=2e-6)
+
+
+def test_pictures_of_a_batch_do_not_share_their_padding() -> None:
+    both = geometry_of((96, 128), (96, 128), (50, 90))
+    for index, valid_hw in enumerate([(96, 128), (50, 90)]):
+        alone = geometry_of((96, 128), valid_hw)
+        for field in ("token_valid", "position", "valid_ratio", "center", "anchor", "reference_points", "proposable"):
+            assert torch.equal(getattr(both, field)[index], getattr(alone, field)[0]), field
+
+
+def test_tokens_know_their_level() -> None:
+    assert torch.bincount(geometry_of((96, 128), (96, 128)).level).tolist() == [12 * 16, 6 * 8, 3 * 4, 2 * 2]
+
+
+def test_sine_embedding_interleaves_sines_and_cosines_of_falling_frequency() -> None:
+    angle = 0.7
+    expected = [math.sin(angle), math.cos(angle), math.sin(angle / 100), math.cos(angle / 100)]
+    torch.testing.assert_close(sine_embedding(torch.tensor([angle]), 4)[0], torch.tensor(expected))
+
+
+def test_masked_scores_vanish_in_a_softmax_and_stay_finite_in_half_precision() -> None:
+    mask = additive_mask(torch.tensor([True, False]))
+    assert mask.softmax(-1).tolist() == [1.0, 0.0]
+    assert mask.half().isfinite().all()

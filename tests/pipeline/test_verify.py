@@ -1,0 +1,192 @@
+"""verify.json says which stage was compared with which, on what, and whether it passed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden
+from gdino_build.parity import NO_DIFFERENCE, Answers, Arrays, Difference, ForcedAnswers, Ints, Tolerance
+from gdino_build.verify import (
+    TOLERANCE,
+    Row,
+    compare_stages,
+    compare_with_golden,
+    find_golden,
+    format_rows,
+    picture_cases,
+    write_rows,
+)
+from gdino_core import contract
+from gdino_core.prompt import encode_prompt
+
+SMALL = Difference(max_abs_logit=3e-6, max_abs_box=2e-7, unmatched_queries=0)
+ROW = Row(stage="onnx", against="torch", cases=4, difference=SMALL, tolerance=TOLERANCE)
+CASE = Case(name="tiny", seed=3, padded_hw=(32, 64), valid_hw=(30, 50), caption="cat .")
+
+
+def tiny_golden() -> Golden:
+    prompt = encode_prompt((CASE.caption,), (4,))
+    answer = Answer(
+        input_ids=prompt.input_ids,
+        position_ids=prompt.position_ids,
+        phrase_ids=prompt.phrase_ids,
+        text_features=np.ones((4, 8), np.float32),
+        logits=np.ones((2, 4), np.float32),
+        boxes=np.ones((2, 4), np.float32),
+        proposals=np.array([5, 3], np.int32),
+        proposal_scores=np.array([2.0, 1.0], np.float32),
+        runner_ups=np.array([4], np.int32),
+        runner_up_scores=np.array([0.5], np.float32),
+    )
+    return Golden(model="tiny", weights_sha256="1" * 64, made_with="hand", cases=((CASE, answer),))
+
+
+# the cases
+
+
+@pytest.mark.parametrize("sizes", [((160, 160), (160, 288), (288, 160)), ((96, 128),)])
+def test_there_is_a_whole_picture_of_each_size_and_a_mixed_batch(sizes: tuple[tuple[int, int], ...]) -> None:
+    *whole, mixed = picture_cases(sizes, (16, 32))
+    assert [case[contract.PIXELS].shape for case in whole] == [(1, 3, height, width) for height, width in sizes]
+    assert [tuple(case[contract.VALID_HW][0]) for case in whole] == list(sizes)
+    assert mixed[contract.PIXELS].shape == (2, 3, *sizes[0])
+    (first_h, first_w), (second_h, second_w) = mixed[contract.VALID_HW].tolist()
+    assert first_h == sizes[0][0] and first_w < sizes[0][1]
+    assert second_h < sizes[0][0] and second_w == sizes[0][1]
+    assert (mixed[contract.PHRASE_IDS][0] != mixed[contract.PHRASE_IDS][1]).any()
+
+
+def test_cases_are_pictures_padded_with_black_and_prompts_padded_to_a_bucket() -> None:
+    for case in picture_cases(((96, 128), (128, 96)), (16, 32)):
+        assert case[contract.PIXELS].dtype == np.uint8
+        for name in (contract.INPUT_IDS, contract.POSITION_IDS, contract.PHRASE_IDS):
+            assert case[name].dtype == np.int32
+            assert case[name].shape == (len(case[contract.PIXELS]), 16)
+        for pixels, (height, width) in zip(case[contract.PIXELS], case[contract.VALID_HW], strict=True):
+            assert pixels[:, :height, :width].std() > 10
+            assert not pixels[:, height:].any()
+            assert not pixels[:, :, width:].any()
+
+
+def test_cases_are_the_same_on_every_call() -> None:
+    for one, other in zip(*(picture_cases(((96, 128),), (16,)) for _ in range(2)), strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+# rows
+
+
+def test_verify_json_has_the_keys_that_others_read(tmp_path: Path) -> None:
+    write_rows([ROW], tmp_path / "out" / "verify.json")
+    assert json.loads((tmp_path / "out" / "verify.json").read_text(encoding="utf-8")) == [
+        {
+            "stage": "onnx",
+            "against": "torch",
+            "cases": 4,
+            "max_abs_logit": 3e-6,
+            "max_abs_box": 2e-7,
+            "unmatched_queries": 0,
+            "tolerance": {"logit": 1e-4, "box": 1e-5},
+            "passed": True,
+        }
+    ]
+
+
+def test_verify_json_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "verify.json").write_text("older", encoding="utf-8")
+    unwritable = replace(ROW, cases=object())
+    with pytest.raises(TypeError):
+        write_rows([ROW, replace(unwritable, difference=SMALL)], tmp_path / "verify.json")
+    assert (tmp_path / "verify.json").read_text(encoding="utf-8") == "older"
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        replace(ROW, difference=replace(SMALL, max_abs_logit=1.1e-4)),
+        replace(ROW, difference=replace(SMALL, max_abs_box=1.1e-5)),
+        replace(ROW, difference=replace(SMALL, unmatched_queries=1)),
+        replace(ROW, difference=replace(SMALL, max_abs_box=float("nan"))),
+        replace(ROW, cases=0),
+    ],
+)
+def test_a_row_fails_for_any_one_reason(failed: Row) -> None:
+    assert ROW.passed
+    assert not failed.passed
+    assert failed.to_dict()["passed"] is False
+    assert "FAILED" in format_rows([failed])
+    assert "FAILED" not in format_rows([ROW])
+
+
+def test_the_table_has_a_line_for_each_row() -> None:
+    header, line = format_rows([ROW]).splitlines()
+    assert header.split() == ["stage", "against", "cases", "logit", "box", "unmatched", "result"]
+    assert line.split() == ["onnx", "torch", "4", "3.0e-06", "2.0e-07", "0", "passed"]
+
+
+# comparing
+
+
+def test_a_comparison_tells_who_was_compared_on_how_many_cases() -> None:
+    case: Arrays = {contract.PHRASE_IDS: np.zeros((1, 4), np.int32)}
+    proposals = np.array([[1, 0]])
+
+    def candidate(_: Arrays) -> Answers:
+        return Answers(logits=np.ones((1, 2, 4)), boxes=np.ones((1, 2, 4)), proposals=proposals)
+
+    def reference(_: Arrays, forced: Ints) -> ForcedAnswers:
+        assert forced is proposals
+        return ForcedAnswers(logits=np.ones((1, 2, 4)), boxes=np.ones((1, 2, 4)), scores=np.array([[1.0, 2.0]]))
+
+    row = compare_stages("engine", candidate, "onnx", reference, [case, case])
+    assert row == Row(stage="engine", against="onnx", cases=2, difference=NO_DIFFERENCE, tolerance=TOLERANCE)
+
+
+def test_the_model_is_given_the_originals_picture_prompt_and_proposals() -> None:
+    golden = tiny_golden()
+
+    def reference(inputs: Arrays, proposals: Ints) -> ForcedAnswers:
+        assert inputs[contract.PIXELS].shape == (1, 3, 32, 64)
+        assert inputs[contract.VALID_HW].tolist() == [[30, 50]]
+        assert inputs[contract.INPUT_IDS].tolist() == [[101, 4937, 1012, 102]]
+        assert inputs[contract.PHRASE_IDS].tolist() == [[0, 1, 1, 2]]
+        assert proposals.tolist() == [[5, 3]]
+        return ForcedAnswers(
+            logits=np.full((1, 2, 4), 1.5), boxes=np.ones((1, 2, 4)), scores=np.array([[0, 0, 0, 1.0, 0, 2.0]])
+        )
+
+    row = compare_with_golden(golden, reference)
+    assert (row.stage, row.against, row.cases) == ("torch", "original", 1)
+    assert row.difference == Difference(max_abs_logit=0.5, max_abs_box=0.0, unmatched_queries=0)
+
+
+def test_the_tolerances_are_those_of_the_specification() -> None:
+    assert Tolerance(logit=1e-4, box=1e-5) == TOLERANCE
+
+
+# golden files
+
+
+def test_a_golden_is_read_as_it_was_written(tmp_path: Path) -> None:
+    golden = tiny_golden()
+    save_golden(golden, tmp_path / "tiny.npz")
+    found = load_golden(tmp_path / "tiny.npz")
+    assert (found.model, found.weights_sha256, found.made_with) == ("tiny", "1" * 64, "hand")
+    [(case, answer)] = found.cases
+    assert case == CASE
+    for name, expected in vars(golden.cases[0][1]).items():
+        np.testing.assert_array_equal(getattr(answer, name), expected)
+
+
+def test_the_golden_of_just_these_weights_is_found_among_others(tmp_path: Path) -> None:
+    save_golden(replace(tiny_golden(), weights_sha256="0" * 64, model="other"), tmp_path / "a.npz")
+    save_golden(tiny_golden(), tmp_path / "b.npz")
+    found = find_golden(tmp_path, "1" * 64)
+    assert found is not None
+    assert found.model == "tiny"
+    assert find_golden(tmp_path, "2" * 64) is None
+    assert find_golden(tmp_path / "nowhere", "1" * 64) is None

@@ -25,7 +25,7 @@ from gdino_build.model.transformer import contrastive_logits
 from gdino_build.parity import PROPOSAL_SCORES, PROPOSALS, Answers, Array, Arrays, ForcedAnswers, Ints
 from gdino_core import contract
 
-G_LOGGER.severity = G_LOGGER.ERROR  # a line for each session that opens is no news
+G_LOGGER.module_severity = {"": G_LOGGER.ERROR}  # a line for each session that opens is no news
 
 Named = dict[str, Array]
 

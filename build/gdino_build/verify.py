@@ -5,6 +5,7 @@ engine with cleaned, and the server's answers with torch.
 """
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,17 @@ class Row:
             "stage": self.stage,
             "against": self.against,
             "cases": self.cases,
-            "max_abs_logit": self.difference.max_abs_logit,
-            "max_abs_box": self.difference.max_abs_box,
+            "max_abs_logit": _json_number(self.difference.max_abs_logit),
+            "max_abs_box": _json_number(self.difference.max_abs_box),
             "unmatched_queries": self.difference.unmatched_queries,
             "tolerance": {"logit": self.tolerance.logit, "box": self.tolerance.box},
             "passed": self.passed,
         }
+
+
+def _json_number(value: float) -> float | None:
+    """The value; null for NaN and infinity, which JSON does not have."""
+    return value if math.isfinite(value) else None
 
 
 def verify_profile(profile: Profile, model: GroundingDino, folder: Path, goldens: Path) -> list[Row]:

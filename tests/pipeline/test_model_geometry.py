@@ -53,12 +53,9 @@ def original_anchors(mask: Tensor, level: int) -> Tensor:
     return torch.stack((columns / valid_w, rows / valid_h, side, side), dim=-1).flatten(0, 1)
 
 
-@settings(max_examples=60, deadline=None)
-@given(SIDES, SIDES, st.data())
-def test_padding_is_placed_as_by_the_original_at_every_size(height: int, width: int, data: st.DataObject) -> None:
-    valid_hw = (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
-    geometry = geometry_of((height, width), valid_hw)
-    masks = original_masks((height, width), valid_hw)
+def assert_as_the_original(full_hw: tuple[int, int], valid_hw: tuple[int, int]) -> None:
+    geometry = geometry_of(full_hw, valid_hw)
+    masks = original_masks(full_hw, valid_hw)
     assert torch.equal(geometry.token_valid[0], torch.cat([mask.flatten() for mask in masks]))
     ratios = [(float(mask[0].float().mean()), float(mask[:, 0].float().mean())) for mask in masks]
     torch.testing.assert_close(geometry.valid_ratio[0], torch.tensor(ratios))
@@ -67,6 +64,26 @@ def test_padding_is_placed_as_by_the_original_at_every_size(height: int, width: 
     torch.testing.assert_close(geometry.center[0], anchors[:, :2])
     inside = ((anchors > 0.01) & (anchors < 0.99)).all(-1)
     assert torch.equal(geometry.proposable[0], inside & geometry.token_valid[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, st.data())
+def test_padding_is_placed_as_by_the_original_at_every_size(height: int, width: int, data: st.DataObject) -> None:
+    valid_hw = (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
+    assert_as_the_original((height, width), valid_hw)
+
+
+@pytest.mark.parametrize("valid_hw", [(800, 1344), (800, 1200), (799, 1333), (1, 1)])
+def test_padding_is_placed_as_by_the_original_at_full_size(valid_hw: tuple[int, int]) -> None:
+    assert_as_the_original((800, 1344), valid_hw)
+
+
+def test_a_centre_exactly_on_the_margin_is_not_proposed() -> None:
+    # 800 pixels are 50 cells at stride 16: the first and the last centre are exactly 0.01 and 0.99.
+    assert_as_the_original((800, 64), (800, 64))
+    geometry = geometry_of((800, 64), (800, 64))
+    stride_16 = geometry.proposable[0, geometry.level == 1].view(50, 4)
+    assert stride_16.any(1).tolist() == [False, *[True] * 48, False]
 
 
 @pytest.mark.parametrize(

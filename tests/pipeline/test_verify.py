@@ -96,6 +96,14 @@ def test_verify_json_has_the_keys_that_others_read(tmp_path: Path) -> None:
     ]
 
 
+def test_verify_json_stays_json_when_a_stage_answers_nan(tmp_path: Path) -> None:
+    nan = replace(ROW, difference=replace(SMALL, max_abs_logit=float("nan"), max_abs_box=float("inf")))
+    write_rows([nan], tmp_path / "verify.json")
+    text = (tmp_path / "verify.json").read_text(encoding="utf-8")
+    [row] = json.loads(text, parse_constant=pytest.fail)
+    assert (row["max_abs_logit"], row["max_abs_box"], row["passed"]) == (None, None, False)
+
+
 def test_verify_json_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     (tmp_path / "verify.json").write_text("older", encoding="utf-8")
     unwritable = replace(ROW, cases=object())

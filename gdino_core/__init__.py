@@ -7,5 +7,11 @@ image       encoded picture -> PIXELS, VALID_HW, IMAGE_HW
 prompt      caption or labels -> INPUT_IDS, POSITION_IDS, PHRASE_IDS
 detections  LOGITS, BOXES_CXCYWH -> BOXES, SCORES, LABELS, LABEL_INDEX
 
-Needs the standard library, numpy, Pillow and tokenizers, never a deep learning framework.
+and for the adapters in model_repository/:
+
+triton_adapter    one answer or one error for each request; read config.pbtxt
+openvino_engine   run an engine, several requests in one batch
+openvino_adapter  the Triton model around it
+
+Needs the standard library, numpy, Pillow and tokenizers, openvino for an OpenVINO engine, and no training framework.
 """

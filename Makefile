@@ -66,8 +66,8 @@ verify: $(OUT)/repository/manifest.json  ## Prove stage by stage, and through th
 inspect: $(OUT)/onnx/detector.onnx  ## Print nodes, operators, inputs and outputs before and after cleaning
 	$(BUILD) inspect --profile $(PROFILE)
 
-train: $(READY)  ## Train the demo checkpoint from nothing into out/demo-train (hours; resumes)
-	$(BIN)/python demo/train.py --out out/demo-train --steps 4600 --lr 5e-4 $(if $(wildcard out/demo-train/state.pt),--resume,)
+train: $(READY)  ## Train the demo checkpoint from nothing into out/demo-train (1 to 2 hours; resumes)
+	$(BIN)/python demo/train.py --out out/demo-train --steps 3700 --lr 5e-4 $(if $(wildcard out/demo-train/state.pt),--resume,)
 
 goldens: $(READY)  ## Ask the original groundingdino for tests/goldens, in an environment of its own
 	tests/reference/make_all.sh

@@ -8,12 +8,22 @@ RANDOM_WEIGHTS ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-OUT := out/$(PROFILE)
+# A profile is a shipped name or the path of a .toml file; its outputs are in a folder of its name.
+ifeq ($(strip $(PROFILE)),)
+$(error PROFILE is empty)
+endif
+OUT := out/$(notdir $(basename $(PROFILE)))
+PROFILE_FILE := $(if $(filter %.toml,$(PROFILE)),$(PROFILE),build/gdino_build/profiles/$(PROFILE).toml)
 BUILD := $(BIN)/gdino-build
 WEIGHTS_FLAG := $(if $(RANDOM_WEIGHTS),--random-weights,)
 
-MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py) build/gdino_build/export.py build/gdino_build/checkpoint.py
-PROFILE_FILE := $(wildcard build/gdino_build/profiles/$(PROFILE).toml)
+MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py) gdino_core/contract.py \
+	$(addprefix build/gdino_build/,export.py checkpoint.py random_weights.py)
+GRAPHS := text_encoder detector
+RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx)
+CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
+ENGINES := $(GRAPHS:%=$(OUT)/engine/%.xml)
+REPOSITORY := $(OUT)/repository/manifest.json
 REPOSITORY_SOURCES := $(shell find model_repository gdino_core -type f -not -path '*/__pycache__/*')
 
 .DEFAULT_GOAL := help
@@ -39,52 +49,53 @@ setup: $(READY)  ## Install everything into .venv
 $(OUT)/weights.txt: FORCE | $(READY)
 	@$(BUILD) weights-stamp --profile $(PROFILE) $(WEIGHTS_FLAG)
 
-$(OUT)/onnx/raw/detector.onnx: $(OUT)/weights.txt $(MODEL_SOURCES) | $(READY)
+$(RAW) &: $(OUT)/weights.txt $(MODEL_SOURCES) | $(READY)
 	$(BUILD) export --profile $(PROFILE) $(WEIGHTS_FLAG)
 
-$(OUT)/onnx/detector.onnx: $(OUT)/onnx/raw/detector.onnx build/gdino_build/clean.py
+$(CLEANED) &: $(RAW) build/gdino_build/clean.py
 	$(BUILD) clean --profile $(PROFILE)
 
-$(OUT)/engine/detector.xml: $(OUT)/onnx/detector.onnx build/gdino_build/engine.py
+$(ENGINES) &: $(CLEANED) build/gdino_build/engine.py
 	$(BUILD) engine --profile $(PROFILE)
 
-$(OUT)/repository/manifest.json: $(OUT)/engine/detector.xml build/gdino_build/assemble.py $(PROFILE_FILE) $(REPOSITORY_SOURCES)
-	$(BUILD) assemble --profile $(PROFILE) $(WEIGHTS_FLAG)
+$(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_config.py) $(PROFILE_FILE) $(REPOSITORY_SOURCES)
+	$(BUILD) assemble --profile $(PROFILE)
 
-repository: $(OUT)/repository/manifest.json  ## Build the Triton model repository of PROFILE
+repository: $(REPOSITORY)  ## Build the Triton model repository of PROFILE
 
 # --- verbs -----------------------------------------------------------------------------------------------------------
-demo: $(OUT)/repository/manifest.json  ## Build, serve and query the demo; pictures in out/demo/
+demo: $(REPOSITORY)  ## Build, serve and query the demo; pictures in out/demo/
 	$(BIN)/python demo/run.py --profile $(PROFILE)
 
-serve: $(OUT)/repository/manifest.json  ## Serve PROFILE in the foreground (GRPC_PORT, HTTP_PORT, METRICS_PORT)
+serve: $(REPOSITORY)  ## Serve PROFILE in the foreground (GRPC_PORT, HTTP_PORT, METRICS_PORT)
 	$(BUILD) serve --profile $(PROFILE)
 
-verify: $(OUT)/repository/manifest.json  ## Prove stage by stage, and through the server, that PROFILE computes what its checkpoint computes
+verify: $(REPOSITORY)  ## Prove stage by stage, and through the server, that PROFILE computes what its checkpoint computes
 	$(BUILD) verify --profile $(PROFILE) $(WEIGHTS_FLAG)
 
-inspect: $(OUT)/onnx/detector.onnx  ## Print nodes, operators, inputs and outputs before and after cleaning
+inspect: $(CLEANED)  ## Print nodes, operators, inputs and outputs before and after cleaning
 	$(BUILD) inspect --profile $(PROFILE)
 
 train: $(READY)  ## Train the demo checkpoint from nothing into out/demo-train (1 to 2 hours; resumes)
-	$(BIN)/python demo/train.py --out out/demo-train --steps 3700 --lr 5e-4 $(if $(wildcard out/demo-train/state.pt),--resume,)
+	$(BIN)/python demo/train.py --out out/demo-train --steps 3700 $(if $(wildcard out/demo-train/state.pt),--resume,)
 
 goldens: $(READY)  ## Ask the original groundingdino for tests/goldens, in an environment of its own
-	tests/reference/make_all.sh
+	BIN=$(BIN) tests/reference/make_all.sh
 
 lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint $(OUT)/repository/manifest.json  ## Check style and types, and run the tests, served ones included
+test: lint  ## Check style and types, and run the tests, served ones included
+	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	$(BIN)/pytest -m "not full and not gpu"
 
-test-full: $(READY)  ## Run the tests with full-size models (about half an hour, 8 GB)
+test-full: $(READY)  ## Run the test that is too long for every time: full-size Swin-T at 480x640
 	$(BIN)/pytest -m full
 
 clean:  ## Remove what was built, not the environments
-	rm -rf out/demo out/$(PROFILE)
+	rm -rf out/demo $(OUT)
 
 FORCE:
 .PHONY: help setup repository demo serve verify inspect train goldens lint test test-full clean FORCE

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from gdino_build.profile import load_profile
 from gdino_build.serve import running_server
 from gdino_client import Client, Detections, draw_detections
 from gdino_core.errors import GdinoError
@@ -26,10 +27,10 @@ def main() -> int:
     parser.add_argument("--profile", default="demo-cpu", help="a built profile (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for results (default: %(default)s)")
     arguments = parser.parse_args()
-    repository = Path("out") / arguments.profile / "repository"
     arguments.out.mkdir(parents=True, exist_ok=True)
     try:
-        run(arguments.profile, repository, arguments.out)
+        profile = load_profile(arguments.profile).name
+        run(profile, Path("out") / profile / "repository", arguments.out)
     except GdinoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """Train the demo checkpoint from nothing on scenes of the demo world.
 
-    python demo/train.py --steps 20000 --out out/demo-train            start
-    python demo/train.py --steps 20000 --out out/demo-train --resume   go on
+    python demo/train.py --steps 3700 --out out/demo-train            start
+    python demo/train.py --steps 3700 --out out/demo-train --resume   go on
 
 The folder receives train.log, state.pt (to resume) and checkpoint.safetensors (averaged weights, as float16).
 """
@@ -231,7 +231,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from OUT/state.pt")
     parser.add_argument("--minutes", type=float, help="stop cleanly after so long")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=4e-4, help="peak learning rate")
+    parser.add_argument("--lr", type=float, default=5e-4, help="peak learning rate")
     parser.add_argument("--clip", type=float, default=0.1, help="largest gradient norm")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

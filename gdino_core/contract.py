@@ -1,6 +1,6 @@
 """The tensor contract: names, defaults and version shared by server, build and clients.
 
-The shapes and types stand in docs and config.pbtxt; a change to any of them raises CONTRACT_VERSION.
+The shapes and types stand in README.md and config.pbtxt; a change to any of them raises CONTRACT_VERSION.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ IMAGE_HW: Final = "IMAGE_HW"  # INT32 [2], size of the original picture
 INPUT_IDS: Final = "INPUT_IDS"  # INT32 [T]
 POSITION_IDS: Final = "POSITION_IDS"  # INT32 [T]
 PHRASE_IDS: Final = "PHRASE_IDS"  # INT32 [T], tokens attend to each other exactly when theirs are equal
-TEXT_FEATURES: Final = "TEXT_FEATURES"  # FP32 [T,256]
+TEXT_FEATURES: Final = "TEXT_FEATURES"  # FP32 [T,C]
 LOGITS: Final = "LOGITS"  # FP32 [Q,T]
 BOXES_CXCYWH: Final = "BOXES_CXCYWH"  # FP32 [Q,4], relative to the picture without its padding
 

@@ -1,7 +1,7 @@
 """Run an OpenVINO engine, several requests in one batch.
 
 The only module here that needs openvino, which it imports when an engine is loaded. It is in this package so that
-the server and `verify` run an engine in just the same way.
+the server and `verify` compile an engine with the same settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,6 +52,14 @@ class OpenVinoSettings:
         """Return the settings as names and strings, for the `parameters` of config.pbtxt."""
         return {_THREADS: str(self.threads), _INFERENCE_PRECISION: self.inference_precision}
 
+    def to_properties(self) -> dict[str, str | int]:
+        """Return the settings as OpenVINO's compile_model takes them."""
+        properties: dict[str, str | int] = {
+            "INFERENCE_PRECISION_HINT": self.inference_precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        return properties | ({"INFERENCE_NUM_THREADS": self.threads} if self.threads else {})
+
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:
         """Read the settings back from the `parameters` of config.pbtxt.
@@ -87,14 +95,8 @@ class OpenVinoEngine:
         except ImportError as error:
             raise ServerError(
                 "openvino is not installed where the server looks for packages",
-                fix="install the server extra: pip install 'groundingdino-triton[server]'",
+                fix="install the server extra: pip install '.[server]' in a checkout",
             ) from error
-        properties: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": settings.inference_precision,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        if settings.threads:
-            properties["INFERENCE_NUM_THREADS"] = settings.threads
         if not path.is_file():
             raise ServerError(f"there is no engine {path}", fix="build the engine, and assemble")
         try:
@@ -104,7 +106,7 @@ class OpenVinoEngine:
             # tensors go in and come out by their order, which stays.
             self.input_names = tuple(port.any_name for port in model.inputs)
             self.output_names = tuple(port.any_name for port in model.outputs)
-            self._compiled = core.compile_model(model, "CPU", properties)
+            self._compiled = core.compile_model(model, "CPU", settings.to_properties())
         except RuntimeError as error:
             # The last line is the reason, those before it are places in OpenVINO's source.
             reason = str(error).strip().rpartition("\n")[2]

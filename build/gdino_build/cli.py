@@ -1,22 +1,25 @@
 """The command `gdino-build`: one sub-command a stage. The Makefile calls them in order."""
 
 import argparse
+import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_core import contract
-from gdino_core.errors import ConfigError, GdinoError, ParityError
+from gdino_core.errors import ConfigError, ExportError, GdinoError, ParityError
 
 if TYPE_CHECKING:
     from gdino_build.model import GroundingDino
 
 RANDOM_WEIGHTS_SEED = 0
+WEIGHTS_FILE_NAME = "weights.json"  # beside the exported graphs: what they were exported from
 _GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
 _EXAMPLES = """examples:
   gdino-build export --profile demo-cpu
@@ -74,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
             help=f"one of {', '.join(profile_names())}, or a .toml file (default: %(default)s)",
         )
         command.add_argument("--out", type=Path, default=Path("out"), help="root of all outputs (default: %(default)s)")
-        if name in ("weights-stamp", "export", "assemble", "verify"):
+        if name in ("weights-stamp", "export", "verify"):
             command.add_argument(
                 "--random-weights",
                 action="store_true",
@@ -98,15 +101,25 @@ def _folder(profile: Profile, arguments: argparse.Namespace) -> Path:
 
 
 def _weights_of(profile: Profile, arguments: argparse.Namespace) -> str:
+    """One line that changes when the graphs must be exported again."""
+    made_with = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "openvino"))
     if arguments.random_weights:
-        return f"random, seed {RANDOM_WEIGHTS_SEED}"
+        return f"{profile.architecture.name}, random, seed {RANDOM_WEIGHTS_SEED}, {made_with}"
     if not profile.checkpoint.is_file():
         raise ConfigError(
             f"checkpoint {profile.checkpoint} of profile {profile.name} does not exist",
             fix="put it there, name another in the profile, or pass RANDOM_WEIGHTS=1 (--random-weights)",
         )
     stat = profile.checkpoint.stat()
-    return f"{profile.checkpoint}, {stat.st_size} bytes, modified {stat.st_mtime_ns}"
+    changed = f"{stat.st_size} bytes, modified {stat.st_mtime_ns}"
+    return f"{profile.architecture.name}, {profile.checkpoint}, {changed}, {made_with}"
+
+
+def _check_files(paths: list[Path]) -> None:
+    """Say which stage to run when what it makes is not there."""
+    for path in paths:
+        if not path.is_file():
+            raise ExportError(f"{path} does not exist", fix="run the stages before this one, or make repository")
 
 
 def _model(profile: Profile, arguments: argparse.Namespace) -> "GroundingDino":
@@ -137,18 +150,24 @@ def _save_random(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _export(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.engine import sha256_of
     from gdino_build.export import export_detector, export_text_encoder
 
     folder = _folder(profile, arguments) / "onnx" / "raw"
+    weights: dict[str, object] = {"random_seed": RANDOM_WEIGHTS_SEED}
     model = _model(profile, arguments)
+    if not arguments.random_weights:
+        weights = {"file": str(profile.checkpoint), "sha256": sha256_of(profile.checkpoint)}
     export_text_encoder(model, folder / f"{contract.MODEL_TEXT_ENCODER}.onnx")
-    export_detector(model, folder / f"{contract.MODEL_DETECTOR}.onnx")  # last: make looks at this one
+    export_detector(model, folder / f"{contract.MODEL_DETECTOR}.onnx")
+    (folder / WEIGHTS_FILE_NAME).write_text(json.dumps(weights) + "\n", encoding="utf-8")
 
 
 def _clean(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.clean import clean_file
 
     folder = _folder(profile, arguments) / "onnx"
+    _check_files([folder / "raw" / f"{name}.onnx" for name in _GRAPHS])
     for name in _GRAPHS:
         clean_file(folder / "raw" / f"{name}.onnx", folder / f"{name}.onnx")
 
@@ -157,6 +176,7 @@ def _inspect(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.inspection import format_comparison, summarise
 
     folder = _folder(profile, arguments) / "onnx"
+    _check_files([folder / part / f"{name}.onnx" for part in ("raw", "") for name in _GRAPHS])
     for name in _GRAPHS:
         before, after = summarise(folder / "raw" / f"{name}.onnx"), summarise(folder / f"{name}.onnx")
         print(format_comparison(name, before, after), end="\n\n")
@@ -172,13 +192,11 @@ def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
 
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.assemble import RepositoryPlan, assemble_repository
-    from gdino_build.engine import sha256_of
     from gdino_core.openvino_engine import OpenVinoSettings
 
-    weights: dict[str, object] = {"source": _weights_of(profile, arguments)}
-    if not arguments.random_weights:
-        weights = {"file": str(profile.checkpoint), "sha256": sha256_of(profile.checkpoint)}
     folder = _folder(profile, arguments)
+    exported = folder / "onnx" / "raw" / WEIGHTS_FILE_NAME
+    _check_files([exported])
     plan = RepositoryPlan(
         sources=Path("model_repository"),
         engines=folder / "engine",
@@ -186,7 +204,7 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
         openvino=OpenVinoSettings(threads=profile.threads),
         max_batch_size=profile.max_batch_size,
         profile=profile.to_dict(),
-        weights=weights,
+        weights=json.loads(exported.read_text(encoding="utf-8")),
     )
     print(f"wrote {assemble_repository(plan, folder / 'repository')}")
 
@@ -202,8 +220,14 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
 def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.verify import format_rows, verify_profile, write_rows
 
-    rows = verify_profile(profile, _model(profile, arguments), _folder(profile, arguments), arguments.goldens)
-    path = _folder(profile, arguments) / "verify.json"
+    folder = _folder(profile, arguments)
+    _check_files([folder / "onnx" / "raw" / WEIGHTS_FILE_NAME, folder / "repository" / "manifest.json"])
+    # We made the goldens of random weights and of the demo; a user's own checkpoint has none.
+    golden_expected = arguments.random_weights or profile.architecture.name == "demo"
+    rows = verify_profile(
+        profile, _model(profile, arguments), folder, arguments.goldens, golden_expected=golden_expected
+    )
+    path = folder / "verify.json"
     write_rows(rows, path)
     print(f"{format_rows(rows)}\nwrote {path}")
     if failed := [row.stage for row in rows if not row.passed]:

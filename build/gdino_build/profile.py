@@ -23,7 +23,7 @@ class Profile:
     Attributes:
         name: of the file, and of the folder below out/.
         architecture: sizes of the model.
-        checkpoint: weights, relative to the repository root unless absolute.
+        checkpoint: weights, relative to the working directory, which make keeps at the repository root.
         runtime: what runs the engine.
         precision: of the engine.
         threads: of each engine; 0 leaves the choice to the runtime.

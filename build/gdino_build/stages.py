@@ -24,6 +24,7 @@ from gdino_build.model.grounding_dino import Encoded
 from gdino_build.model.transformer import contrastive_logits
 from gdino_build.parity import PROPOSAL_SCORES, PROPOSALS, Answers, Array, Arrays, ForcedAnswers, Ints
 from gdino_core import contract
+from gdino_core.openvino_engine import OpenVinoSettings
 
 G_LOGGER.module_severity = {"": G_LOGGER.ERROR}  # a line for each session that opens is no news
 
@@ -99,15 +100,14 @@ class OnnxStage:
 class OpenVinoStage:
     """Both engines of a folder in OpenVINO, compiled as the server compiles them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: OpenVinoSettings) -> None:
         core = ov.Core()
-        # Without the hint OpenVINO computes in BF16 on processors that can, and says nothing of it.
-        exact = {"INFERENCE_PRECISION_HINT": "f32"}
-        self._text = core.compile_model(folder / f"{contract.MODEL_TEXT_ENCODER}.xml", "CPU", exact)
+        properties = settings.to_properties()
+        self._text = core.compile_model(folder / f"{contract.MODEL_TEXT_ENCODER}.xml", "CPU", properties)
         detector = core.read_model(folder / f"{contract.MODEL_DETECTOR}.xml")
         (topk,) = (op for op in detector.get_ops() if op.get_type_name() == "TopK")
         detector.add_outputs(topk.output(1))[0].tensor.set_names({PROPOSALS})
-        self._detector = core.compile_model(detector, "CPU", exact)
+        self._detector = core.compile_model(detector, "CPU", properties)
 
     def __call__(self, inputs: Arrays) -> Answers:
         """Choose proposals and answer."""

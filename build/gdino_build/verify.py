@@ -31,6 +31,7 @@ from gdino_build.serve import running_server
 from gdino_build.served import ServedStage, compare_detections
 from gdino_build.stages import OnnxStage, OpenVinoStage, TorchStage
 from gdino_core import contract
+from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.prompt import encode_prompt
 
 # FP32 sums in another order: what remains when the TopK ties are taken out (see parity).
@@ -77,14 +78,18 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def verify_profile(profile: Profile, model: GroundingDino, folder: Path, goldens: Path) -> list[Row]:
+def verify_profile(
+    profile: Profile, model: GroundingDino, folder: Path, goldens: Path, *, golden_expected: bool
+) -> list[Row]:
     """Compare all stages of a built profile; starts its server for the last.
 
     Args:
         profile: what was built.
         model: the weights that it was built from.
         folder: out/<profile>.
-        goldens: folder of the original's answers; the row is left out where none were made from these weights.
+        goldens: folder of the original's answers.
+        golden_expected: whether it is a failure that none of them was made from these weights; a user's own
+            checkpoint has none, and torch is then not compared with the original.
     """
     cases = picture_cases(profile.verify_sizes, profile.preprocess.text_buckets)
     torch_stage = TorchStage(model)
@@ -93,12 +98,14 @@ def verify_profile(profile: Profile, model: GroundingDino, folder: Path, goldens
     if golden := find_golden(goldens, weights_sha256(weights.items())):
         rows.append(compare_with_golden(golden, torch_stage.forced))
     else:
-        print(f"no answers of the original for these weights in {goldens}: torch is not compared with it")
+        print(f"no answers of the original for these weights in {goldens} (make goldens makes ours)")
+        if golden_expected:
+            rows.append(Row(stage="torch", against="original", cases=0, difference=NO_DIFFERENCE, tolerance=TOLERANCE))
     # Full-size stages hold gigabytes: each is opened for its row and closed after it.
     raw, cleaned = folder / "onnx" / "raw", folder / "onnx"
     rows.append(compare_stages("onnx", OnnxStage(raw), "torch", torch_stage.forced, cases))
     rows.append(compare_stages("cleaned", OnnxStage(cleaned), "onnx", OnnxStage(raw).forced, cases))
-    engine = OpenVinoStage(folder / "engine")
+    engine = OpenVinoStage(folder / "engine", OpenVinoSettings(threads=profile.threads))
     rows.append(compare_stages("engine", engine, "cleaned", OnnxStage(cleaned).forced, cases))
     with running_server(folder / "repository", log_file=folder / "verify-server.log") as server:
         served = ServedStage(server.grpc_url, engine)

@@ -9,6 +9,7 @@ from gdino_build.parity import compare
 from gdino_build.stages import OnnxStage, OpenVinoStage
 from gdino_build.verify import TOLERANCE, picture_cases
 from gdino_core.contract import MODEL_DETECTOR, MODEL_TEXT_ENCODER
+from gdino_core.openvino_engine import OpenVinoSettings
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def engine(onnx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> OpenV
     folder = tmp_path_factory.mktemp("engine")
     for name in (MODEL_TEXT_ENCODER, MODEL_DETECTOR):
         onnx_to_openvino(onnx_folder / f"{name}.onnx", folder / f"{name}.xml")
-    return OpenVinoStage(folder)
+    return OpenVinoStage(folder, OpenVinoSettings())
 
 
 @pytest.mark.parametrize(

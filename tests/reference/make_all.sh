@@ -11,8 +11,8 @@ original() {
     .venv-reference/bin/python -m "tests.reference.$module" "$@"
 }
 
-for model in demo swint; do
-    .venv/bin/gdino-build save-random --profile $model-cpu out/random/$model.safetensors
+for model in demo swint swinb; do
+    "${BIN:-.venv/bin}/gdino-build" save-random --profile $model-cpu out/random/$model.safetensors
     original make_goldens --model $model --weights out/random/$model.safetensors --out tests/goldens/${model}_random.npz
 done
 original make_goldens --model demo --weights demo/checkpoint.safetensors --out tests/goldens/demo_checkpoint.npz

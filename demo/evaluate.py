@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import io
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,14 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from batches import EVALUATION_STREAM, stream
+from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
 from gdino_build.model import DEMO, GroundingDino
 from gdino_build.profile import load_profile
 from gdino_core.detections import DetectionArrays, DetectionOptions, postprocess
+from gdino_core.errors import GdinoError
 from gdino_core.image import preprocess_image
 from gdino_core.prompt import encode_prompt
 from scenes import LABELS, Scene, boxes_xyxy, random_scene, render
@@ -170,24 +172,26 @@ def _coco_accuracy(dataset: dict[str, Any], results: list[dict[str, Any]]) -> Ac
 
 def load_checkpoint(path: Path) -> GroundingDino:
     """Build the demo model with the weights of a checkpoint, in float32."""
-    model = GroundingDino(DEMO)
-    model.load_state_dict(
-        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()}
-    )
-    return model.eval()
+    return load_model(DEMO, canonical_state_dict(read_state_dict(path)))
 
 
-def main() -> None:
-    """Print the accuracy of a checkpoint as JSON."""
+def main() -> int:
+    """Print the accuracy of a checkpoint as JSON; returns an exit code."""
     parser = argparse.ArgumentParser(description="Measure a demo checkpoint on held-out scenes.")
     parser.add_argument("--checkpoint", type=Path, default=Path("demo/checkpoint.safetensors"))
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    accuracy = evaluate_model(load_checkpoint(arguments.checkpoint), arguments.scenes, show_progress=True)
+    try:
+        model = load_checkpoint(arguments.checkpoint)
+    except GdinoError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    accuracy = evaluate_model(model, arguments.scenes, show_progress=True)
     print(json.dumps(asdict(accuracy)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ Prints a table, writes annotated pictures and detections.json to out/demo/, and 
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 
 from gdino_build.profile import load_profile
 from gdino_build.serve import running_server
+from gdino_build.server_ports import ServerPorts
 from gdino_client import Client, Detections, draw_detections
 from gdino_core.errors import GdinoError
 
@@ -42,7 +44,11 @@ def run(profile: str, repository: Path, out: Path) -> None:
     samples = json.loads((SAMPLES / "annotations.json").read_text(encoding="utf-8"))["images"]
     print(f"{'picture':<30}{'found':<20}{'score':>6}  box (x0, y0, x1, y1)")
     images, pictures = [], []
-    with running_server(repository, log_file=out / "server.log") as server, Client(server.grpc_url) as client:
+    ports = ServerPorts.given_or_unused(os.environ)
+    with (
+        running_server(repository, ports=ports, log_file=out / "server.log") as server,
+        Client(server.grpc_url) as client,
+    ):
         for sample in samples:
             path = SAMPLES / sample["file_name"]
             found = client.detect(path, sample["prompt"])

@@ -63,6 +63,15 @@ class ServerPorts:
             grpc, http, metrics = (each.getsockname()[1] for each in sockets)
         return cls(grpc=grpc, http=http, metrics=metrics)
 
+    @classmethod
+    def given_or_unused(cls, environment: Mapping[str, str]) -> Self:
+        """Take the ports from the environment when it names any, else choose unused ones.
+
+        For servers that come and go, such as the demo's: they need not wait for anybody's port.
+        """
+        named = any(environment.get(variable) for variable in cls().by_variable())
+        return cls.from_environment(environment) if named else cls.unused()
+
     def by_variable(self) -> dict[str, int]:
         """Ports by the environment variable that changes each."""
         return {"GRPC_PORT": self.grpc, "HTTP_PORT": self.http, "METRICS_PORT": self.metrics}

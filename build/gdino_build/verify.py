@@ -29,6 +29,7 @@ from gdino_build.pictures import draw_picture
 from gdino_build.profile import Profile
 from gdino_build.serve import running_server
 from gdino_build.served import ServedStage, compare_detections
+from gdino_build.server_ports import ServerPorts
 from gdino_build.stages import OnnxStage, OpenVinoStage, TorchStage
 from gdino_core import contract
 from gdino_core.openvino_engine import OpenVinoSettings
@@ -107,7 +108,8 @@ def verify_profile(
     rows.append(compare_stages("cleaned", OnnxStage(cleaned), "onnx", OnnxStage(raw).forced, cases))
     engine = OpenVinoStage(folder / "engine", OpenVinoSettings(threads=profile.threads))
     rows.append(compare_stages("engine", engine, "cleaned", OnnxStage(cleaned).forced, cases))
-    with running_server(folder / "repository", log_file=folder / "verify-server.log") as server:
+    ports = ServerPorts.given_or_unused(os.environ)
+    with running_server(folder / "repository", ports=ports, log_file=folder / "verify-server.log") as server:
         served = ServedStage(server.grpc_url, engine)
         rows.append(compare_stages("served", served, "torch", torch_stage.forced, cases))
         count, worst = compare_detections(server.grpc_url, profile.preprocess, engine, torch_stage.forced)

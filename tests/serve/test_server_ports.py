@@ -34,6 +34,11 @@ def test_what_is_no_port_is_refused_with_its_variable(environment: dict[str, str
         ServerPorts.from_environment(environment)
 
 
+def test_a_passing_server_takes_the_ports_that_are_named_and_else_any() -> None:
+    assert ServerPorts.given_or_unused({"GRPC_PORT": "9001"}) == ServerPorts(grpc=9001)
+    assert ServerPorts.given_or_unused({"GRPC_PORT": ""}) != ServerPorts()
+
+
 def test_unused_ports_are_three_and_unused() -> None:
     ServerPorts.unused().check_unused()
 

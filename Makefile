@@ -20,7 +20,7 @@ WEIGHTS_FLAG := $(if $(RANDOM_WEIGHTS),--random-weights,)
 MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py) gdino_core/contract.py \
 	$(addprefix build/gdino_build/,export.py checkpoint.py random_weights.py)
 GRAPHS := text_encoder detector
-RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx)
+RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx) $(OUT)/onnx/raw/weights.json
 CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
 ENGINES := $(GRAPHS:%=$(OUT)/engine/%.xml)
 REPOSITORY := $(OUT)/repository/manifest.json

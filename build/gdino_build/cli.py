@@ -158,6 +158,8 @@ def _export(profile: Profile, arguments: argparse.Namespace) -> None:
     model = _model(profile, arguments)
     if not arguments.random_weights:
         weights = {"file": str(profile.checkpoint), "sha256": sha256_of(profile.checkpoint)}
+    # Gone while the graphs change: a broken-off export is exported again, not told to come from other weights.
+    (folder / WEIGHTS_FILE_NAME).unlink(missing_ok=True)
     export_text_encoder(model, folder / f"{contract.MODEL_TEXT_ENCODER}.onnx")
     export_detector(model, folder / f"{contract.MODEL_DETECTOR}.onnx")
     (folder / WEIGHTS_FILE_NAME).write_text(json.dumps(weights) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ engine with cleaned, and the server's answers with torch.
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,18 +126,25 @@ def picture_cases(sizes: tuple[tuple[int, int], ...], text_buckets: tuple[int, .
         text_buckets: numbers of tokens that prompts are padded to.
     """
     cases = [
-        _case(height, width, [((height, width), caption)], text_buckets)
-        for (height, width), caption in zip(sizes, _CAPTIONS * len(sizes), strict=False)
+        batch_inputs(hw, [(hw, caption)], text_buckets)
+        for hw, caption in zip(sizes, _CAPTIONS * len(sizes), strict=False)
     ]
     height, width = sizes[0]
     mixed = [((height, width - width // 5), _CAPTIONS[0]), ((height - height // 4, width), _CAPTIONS[1])]
-    return [*cases, _case(height, width, mixed, text_buckets)]
+    return [*cases, batch_inputs((height, width), mixed, text_buckets)]
 
 
-def _case(
-    height: int, width: int, pictures: list[tuple[tuple[int, int], str]], text_buckets: tuple[int, ...]
+def batch_inputs(
+    padded_hw: tuple[int, int], pictures: Sequence[tuple[tuple[int, int], str]], text_buckets: tuple[int, ...]
 ) -> Arrays:
-    pixels = np.zeros((len(pictures), 3, height, width), np.uint8)
+    """Draw a batch.
+
+    Args:
+        padded_hw: height and width of the batch, multiples of 32.
+        pictures: for each its height and width inside the padded ones, and its caption.
+        text_buckets: numbers of tokens; all prompts are padded to the smallest that holds the longest.
+    """
+    pixels = np.zeros((len(pictures), 3, *padded_hw), np.uint8)
     for index, ((valid_h, valid_w), _) in enumerate(pictures):
         pixels[index, :, :valid_h, :valid_w] = draw_picture(index + 1, valid_h, valid_w).transpose(2, 0, 1)
     longest = max(len(encode_prompt((caption,), text_buckets).input_ids) for _, caption in pictures)

@@ -24,7 +24,7 @@ def training_outputs(
     encoded = model.encode(pixels, valid_hw, features, position_ids, phrase_ids)
     transformer = model.transformer
     candidates, anchors = transformer.candidates(encoded.memory, encoded.geometry)
-    _, boxes = transformer.propose(candidates.detach(), anchors, encoded.text)
+    _, boxes = transformer.propose(candidates.detach(), anchors, encoded.text, encoded.geometry)
     layers = model.decode(encoded, boxes.detach())
     return TrainingOutputs(
         encoder_logits=contrastive_logits(candidates, encoded.text),

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.profile import Profile, load_profile, profile_names
+from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ExportError, GdinoError, ParityError
 
 if TYPE_CHECKING:
     from gdino_build.model import GroundingDino
 
-RANDOM_WEIGHTS_SEED = 0
 WEIGHTS_FILE_NAME = "weights.json"  # beside the exported graphs: what they were exported from
 _GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
 _EXAMPLES = """examples:
@@ -124,11 +124,10 @@ def _check_files(paths: list[Path]) -> None:
 
 def _model(profile: Profile, arguments: argparse.Namespace) -> "GroundingDino":
     from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
-    from gdino_build.random_weights import random_state_dict
 
     config = profile.architecture
     if arguments.random_weights:
-        return load_model(config, random_state_dict(config, RANDOM_WEIGHTS_SEED))
+        return load_model(config, random_state_dict(config))
     return load_model(config, canonical_state_dict(read_state_dict(profile.checkpoint)))
 
 
@@ -143,10 +142,8 @@ def _weights_stamp(profile: Profile, arguments: argparse.Namespace) -> None:
 def _save_random(profile: Profile, arguments: argparse.Namespace) -> None:
     import safetensors.torch
 
-    from gdino_build.random_weights import random_state_dict
-
     arguments.file.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(random_state_dict(profile.architecture, RANDOM_WEIGHTS_SEED), arguments.file)
+    safetensors.torch.save_file(random_state_dict(profile.architecture), arguments.file)
 
 
 def _export(profile: Profile, arguments: argparse.Namespace) -> None:
@@ -220,7 +217,8 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
-    from gdino_build.verify import format_rows, verify_profile, write_rows
+    from gdino_build.verify import verify_profile
+    from gdino_build.verify_report import format_rows, write_rows
 
     folder = _folder(profile, arguments)
     _check_files([folder / "onnx" / "raw" / WEIGHTS_FILE_NAME, folder / "repository" / "manifest.json"])

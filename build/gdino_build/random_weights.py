@@ -11,10 +11,13 @@ import torch
 
 from gdino_build.model import GroundingDino, ModelConfig
 
+# With this seed the image tokens at the border, which all answer alike, score below the others in every architecture.
+# With seed 0 they took all 900 places of Swin-T at 800 pixels, and a comparison saw one answer 900 times.
+RANDOM_WEIGHTS_SEED = 1
 _LAST_TEXT_NORM_SCALE = 0.1  # contrastive logits then spread over about +-5, as in a trained model
 
 
-def random_state_dict(config: ModelConfig, seed: int = 0) -> dict[str, torch.Tensor]:
+def random_state_dict(config: ModelConfig, seed: int = RANDOM_WEIGHTS_SEED) -> dict[str, torch.Tensor]:
     """Draw weights for an architecture.
 
     Args:

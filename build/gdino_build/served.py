@@ -1,6 +1,8 @@
 """The last stage: what a running server answers, tensor by tensor and as detections."""
 
 import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -14,11 +16,11 @@ from gdino_client import Client, Detections
 from gdino_core import contract
 from gdino_core.detections import DetectionArrays, DetectionOptions, postprocess
 from gdino_core.image import preprocess_image
-from gdino_core.prompt import encode_prompt
+from gdino_core.prompt import EncodedPrompt, encode_prompt
 from gdino_core.settings import PreprocessSettings
 
 _TIMEOUT_S = 300.0  # full-size models on a small machine take a while
-_MAX_DETECTIONS = 50
+DETECTION_OPTIONS = DetectionOptions(box_threshold=0.0, max_detections=50)
 _EPS = 1e-6
 
 # A caption, and labels, at sizes that are resized and padded.
@@ -59,51 +61,47 @@ class ServedStage:
         return {name: result.as_numpy(name) for name in outputs}
 
 
-def compare_detections(
-    grpc_url: str, settings: PreprocessSettings, engine: Stage, reference: ForcedStage
-) -> tuple[int, Difference]:
-    """Send pictures and prompts as a client does, and compare the detections with those of the reference.
+@dataclass(frozen=True, kw_only=True)
+class DetectionCase:
+    """What a client asks, and what it should be told.
+
+    Attributes:
+        picture: uint8 [H, W, 3], RGB.
+        texts: one caption, or labels.
+        expected: the best MAX_DETECTIONS detections, at a box threshold of 0.
+    """
+
+    picture: Picture
+    texts: tuple[str, ...]
+    expected: DetectionArrays
+
+
+def torch_detection_cases(
+    settings: PreprocessSettings, engine: Stage, reference: ForcedStage
+) -> Iterator[DetectionCase]:
+    """Pictures and prompts, with the reference's detections.
 
     Args:
-        grpc_url: of the server.
-        settings: of its preprocessing.
-        engine: tells the proposals that the server chose.
+        settings: of the server's preprocessing.
+        engine: tells the proposals that the server chooses.
         reference: torch, given these proposals.
-
-    Returns:
-        Number of cases; the largest difference of scores, as logits, and of boxes, as fractions of the picture. A
-        detection without a counterpart of the same label is an unmatched query.
     """
-    worst = NO_DIFFERENCE
-    with Client(grpc_url, timeout_s=_TIMEOUT_S) as client:
-        for seed, ((height, width), texts) in enumerate(_REQUESTS):
-            picture = draw_picture(seed, height, width)
-            options = DetectionOptions(box_threshold=0.0, max_detections=_MAX_DETECTIONS)
-            found = client.detect(
-                picture,
-                texts[0] if len(texts) == 1 else texts,
-                box_threshold=0.0,
-                max_detections=_MAX_DETECTIONS,
-            )
-            expected = _expected_detections(picture, texts, settings, options, engine, reference)
-            worst = worst.worst(_detections_difference(found, expected, (height, width)))
-    return len(_REQUESTS), worst
+    for seed, ((height, width), texts) in enumerate(_REQUESTS):
+        picture = draw_picture(seed, height, width)
+        inputs, prompt = preprocessed(picture, texts, settings)
+        answers = reference(inputs, engine(inputs).proposals)
+        expected = postprocess(answers.logits[0], answers.boxes[0], prompt, (height, width), DETECTION_OPTIONS)
+        yield DetectionCase(picture=picture, texts=texts, expected=expected)
 
 
-def _expected_detections(
-    picture: Picture,
-    texts: tuple[str, ...],
-    settings: PreprocessSettings,
-    options: DetectionOptions,
-    engine: Stage,
-    reference: ForcedStage,
-) -> DetectionArrays:
+def preprocessed(
+    picture: Picture, texts: tuple[str, ...], settings: PreprocessSettings
+) -> tuple[Arrays, EncodedPrompt]:
+    """Inputs of both graphs as the server's preprocessing makes them, a batch of one, and the encoded prompt."""
     encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, format="PNG")
-    image, prompt = (
-        preprocess_image(encoded.getvalue(), settings),
-        encode_prompt(texts, settings.text_buckets),
-    )
+    Image.fromarray(picture).save(encoded, format="PNG", compress_level=1)
+    image = preprocess_image(encoded.getvalue(), settings)
+    prompt = encode_prompt(texts, settings.text_buckets)
     inputs: Arrays = {
         contract.PIXELS: image.pixels[None],
         contract.VALID_HW: image.valid_hw[None],
@@ -111,17 +109,37 @@ def _expected_detections(
         contract.POSITION_IDS: prompt.position_ids[None],
         contract.PHRASE_IDS: prompt.phrase_ids[None],
     }
-    answers = reference(inputs, engine(inputs).proposals)
-    return postprocess(answers.logits[0], answers.boxes[0], prompt, (picture.shape[0], picture.shape[1]), options)
+    return inputs, prompt
 
 
-def _detections_difference(found: Detections, expected: DetectionArrays, image_hw: tuple[int, int]) -> Difference:
+def compare_detections(grpc_url: str, cases: Iterable[DetectionCase]) -> tuple[int, Difference]:
+    """Send pictures and prompts as a client does, and compare the detections.
+
+    Returns:
+        Number of cases; the largest difference of scores, as logits, and of boxes, as fractions of the picture. A
+        detection without a counterpart of the same label is an unmatched query.
+    """
+    count, worst = 0, NO_DIFFERENCE
+    with Client(grpc_url, timeout_s=_TIMEOUT_S) as client:
+        for case in cases:
+            found = client.detect(
+                case.picture,
+                case.texts[0] if len(case.texts) == 1 else case.texts,
+                box_threshold=DETECTION_OPTIONS.box_threshold,
+                max_detections=DETECTION_OPTIONS.max_detections,
+            )
+            count += 1
+            worst = worst.worst(_detections_difference(found, case.expected))
+    return count, worst
+
+
+def _detections_difference(found: Detections, expected: DetectionArrays) -> Difference:
     count = min(len(found), len(expected.labels))
     pairs = zip(found.labels, expected.labels, strict=False)
     unmatched = max(len(found), len(expected.labels)) - count + sum(one != other for one, other in pairs)
     if not count:
         return Difference(max_abs_logit=0.0, max_abs_box=0.0, unmatched_queries=unmatched)
-    height, width = image_hw
+    height, width = found.image_hw
     box_scale = np.array([width, height, width, height], np.float32)
     boxes = np.abs(found.boxes_xyxy[:count] - expected.boxes_xyxy[:count]) / box_scale
     scores = np.abs(_logit(found.scores[:count]) - _logit(expected.scores[:count]))

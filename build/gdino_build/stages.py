@@ -21,7 +21,6 @@ from gdino_build.clean import redirect_consumers
 from gdino_build.export import DETECTOR_INPUTS, TEXT_ENCODER_INPUTS
 from gdino_build.model import GroundingDino
 from gdino_build.model.grounding_dino import Encoded
-from gdino_build.model.transformer import contrastive_logits
 from gdino_build.parity import PROPOSAL_SCORES, PROPOSALS, Answers, Array, Arrays, ForcedAnswers, Ints
 from gdino_core import contract
 from gdino_core.openvino_engine import OpenVinoSettings
@@ -41,7 +40,7 @@ class TorchStage:
     def __call__(self, inputs: Arrays) -> Answers:
         """Choose proposals and answer."""
         encoded, candidates, anchors = self._encode(inputs)
-        proposals, boxes = self._model.transformer.propose(candidates, anchors, encoded.text)
+        proposals, boxes = self._model.transformer.propose(candidates, anchors, encoded.text, encoded.geometry)
         logits, boxes = self._model.decode(encoded, boxes)[-1]
         return Answers(logits=logits.numpy(), boxes=boxes.numpy(), proposals=proposals.numpy())
 
@@ -51,7 +50,7 @@ class TorchStage:
         encoded, candidates, anchors = self._encode(inputs)
         chosen = self._model.transformer.boxes_of(torch.from_numpy(proposals), candidates, anchors)
         logits, boxes = self._model.decode(encoded, chosen)[-1]
-        scores = contrastive_logits(candidates, encoded.text).amax(-1)
+        scores = self._model.transformer.proposal_scores(candidates, encoded.text, encoded.geometry)
         return ForcedAnswers(logits=logits.numpy(), boxes=boxes.numpy(), scores=scores.numpy())
 
     def _encode(self, inputs: Arrays) -> tuple[Encoded, torch.Tensor, torch.Tensor]:

@@ -1,34 +1,45 @@
-"""The closed forms of geometry.py are what the original computes from a full padding mask."""
+"""What is inside the picture gets what the original computes from the picture alone, whatever frame it lies in."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gdino_build.model.geometry import Geometry, additive_mask, build_geometry, sine_embedding
+from gdino_build.golden import tokens_in_frame
+from gdino_build.model.geometry import Geometry, additive_mask, build_geometry, inside_map, sine_embedding, valid_cells
 
 WIDTH = 32
-SIDES = st.integers(1, 40).map(lambda strides: 32 * strides)
+LEVELS = 4
+STRIDES = st.integers(1, 40)
+
+
+def geometry_of(frame_hw: tuple[int, int], *valid_hw: tuple[int, int]) -> Geometry:
+    return build_geometry(frame_hw, torch.tensor(valid_hw, dtype=torch.int32), LEVELS, WIDTH)
 
 
 def levels_of(height: int, width: int) -> list[tuple[int, int]]:
-    levels = [(height // stride, width // stride) for stride in (8, 16, 32)]
-    return [*levels, ((levels[-1][0] + 1) // 2, (levels[-1][1] + 1) // 2)]  # a convolution of stride 2
+    """Sizes of the original's maps, step by step: patches of 4, three mergings of 2, a convolution of stride 2."""
+    sizes = []
+    cells = [-(-side // 4) for side in (height, width)]
+    for _ in range(LEVELS):
+        cells = [-(-side // 2) for side in cells]
+        sizes.append((cells[0], cells[1]))
+    return sizes
 
 
-def geometry_of(full_hw: tuple[int, int], *valid_hw: tuple[int, int]) -> Geometry:
-    return build_geometry(levels_of(*full_hw), full_hw, torch.tensor(valid_hw, dtype=torch.int32), WIDTH)
+def original_masks(hw: tuple[int, int]) -> list[Tensor]:
+    """For each level bool [h,w], all True: backbone.py, Joiner, and groundingdino.py, forward(), without padding."""
+    return [torch.ones(size, dtype=torch.bool) for size in levels_of(*hw)]
 
 
-def original_masks(full_hw: tuple[int, int], valid_hw: tuple[int, int]) -> list[Tensor]:
-    """For each level bool [h,w], True where the picture is: backbone.py, Joiner, and groundingdino.py, forward()."""
-    full = torch.zeros(full_hw)
-    full[: valid_hw[0], : valid_hw[1]] = 1
-    return [F.interpolate(full[None, None], size=size)[0, 0] > 0 for size in levels_of(*full_hw)]
+def in_frame(frame_hw: tuple[int, int], valid_hw: tuple[int, int]) -> Tensor:
+    """Where the original's tokens are in the frame, int64 [n]."""
+    count = sum(height * width for height, width in levels_of(*valid_hw))
+    return torch.from_numpy(tokens_in_frame(np.arange(count, dtype=np.int32), valid_hw, frame_hw)).long()
 
 
 def original_position(mask: Tensor) -> Tensor:
@@ -53,28 +64,31 @@ def original_anchors(mask: Tensor, level: int) -> Tensor:
     return torch.stack((columns / valid_w, rows / valid_h, side, side), dim=-1).flatten(0, 1)
 
 
-def assert_as_the_original(full_hw: tuple[int, int], valid_hw: tuple[int, int]) -> None:
-    geometry = geometry_of(full_hw, valid_hw)
-    masks = original_masks(full_hw, valid_hw)
-    assert torch.equal(geometry.token_valid[0], torch.cat([mask.flatten() for mask in masks]))
-    ratios = [(float(mask[0].float().mean()), float(mask[:, 0].float().mean())) for mask in masks]
-    torch.testing.assert_close(geometry.valid_ratio[0], torch.tensor(ratios))
+def assert_as_the_original(frame_hw: tuple[int, int], valid_hw: tuple[int, int]) -> None:
+    geometry = geometry_of(frame_hw, valid_hw)
+    masks, tokens = original_masks(valid_hw), in_frame(frame_hw, valid_hw)
+    assert geometry.token_valid[0].nonzero()[:, 0].tolist() == tokens.tolist()
     anchors = torch.cat([original_anchors(mask, level) for level, mask in enumerate(masks)])
-    torch.testing.assert_close(geometry.anchor[0], anchors)
-    torch.testing.assert_close(geometry.center[0], anchors[:, :2])
+    torch.testing.assert_close(geometry.anchor[0, tokens], anchors)
+    torch.testing.assert_close(geometry.center[0, tokens], anchors[:, :2])
     inside = ((anchors > 0.01) & (anchors < 0.99)).all(-1)
-    assert torch.equal(geometry.proposable[0], inside & geometry.token_valid[0])
+    assert torch.equal(geometry.proposable[0, tokens], inside)
+    assert not geometry.proposable[0, ~geometry.token_valid[0]].any()
+    # A centre, as a share of the picture, is so many cells from the edge in the frame as in the picture.
+    frame = torch.tensor(levels_of(*frame_hw)).flip(-1)
+    cells = torch.tensor([mask.shape for mask in masks]).flip(-1)
+    torch.testing.assert_close(geometry.valid_ratio[0] * frame, cells.float())
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIDES, SIDES, st.data())
-def test_padding_is_placed_as_by_the_original_at_every_size(height: int, width: int, data: st.DataObject) -> None:
-    valid_hw = (data.draw(st.integers(1, height)), data.draw(st.integers(1, width)))
-    assert_as_the_original((height, width), valid_hw)
+@given(STRIDES, STRIDES, st.data())
+def test_a_picture_of_any_size_is_placed_as_by_the_original(rows: int, columns: int, data: st.DataObject) -> None:
+    frame_hw = 32 * rows, 32 * columns
+    assert_as_the_original(frame_hw, (data.draw(st.integers(1, frame_hw[0])), data.draw(st.integers(1, frame_hw[1]))))
 
 
 @pytest.mark.parametrize("valid_hw", [(800, 1344), (800, 1200), (799, 1333), (1, 1)])
-def test_padding_is_placed_as_by_the_original_at_full_size(valid_hw: tuple[int, int]) -> None:
+def test_pictures_are_placed_as_by_the_original_at_full_size(valid_hw: tuple[int, int]) -> None:
     assert_as_the_original((800, 1344), valid_hw)
 
 
@@ -87,13 +101,12 @@ def test_a_centre_exactly_on_the_margin_is_not_proposed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("full_hw", "valid_hw"), [((96, 128), (96, 128)), ((160, 288), (151, 250)), ((288, 160), (33, 1))]
+    ("frame_hw", "valid_hw"), [((96, 128), (96, 128)), ((160, 288), (151, 250)), ((288, 160), (33, 1))]
 )
-def test_positions_are_those_of_the_original(full_hw: tuple[int, int], valid_hw: tuple[int, int]) -> None:
-    geometry = geometry_of(full_hw, valid_hw)
-    expected = torch.cat([original_position(mask) for mask in original_masks(full_hw, valid_hw)])
-    valid = geometry.token_valid[0]
-    torch.testing.assert_close(geometry.position[0, valid], expected[valid], rtol=0, atol=2e-6)
+def test_positions_are_those_of_the_original(frame_hw: tuple[int, int], valid_hw: tuple[int, int]) -> None:
+    expected = torch.cat([original_position(mask) for mask in original_masks(valid_hw)])
+    position = geometry_of(frame_hw, valid_hw).position[0, in_frame(frame_hw, valid_hw)]
+    torch.testing.assert_close(position, expected, rtol=0, atol=2e-6)
 
 
 def test_pictures_of_a_batch_do_not_share_their_padding() -> None:
@@ -102,6 +115,12 @@ def test_pictures_of_a_batch_do_not_share_their_padding() -> None:
         alone = geometry_of((96, 128), valid_hw)
         for field in ("token_valid", "position", "valid_ratio", "center", "anchor", "reference_points", "proposable"):
             assert torch.equal(getattr(both, field)[index], getattr(alone, field)[0]), field
+
+
+def test_a_cell_that_the_picture_only_touches_is_inside() -> None:
+    cells = valid_cells(torch.tensor([[9, 16], [8, 1]]), 8)
+    assert cells.tolist() == [[2, 2], [1, 1]]
+    assert inside_map((2, 3), cells).int().tolist() == [[[1, 1, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 0]]]
 
 
 def test_tokens_know_their_level() -> None:

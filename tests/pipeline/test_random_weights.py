@@ -5,17 +5,17 @@ import torch
 
 from gdino_build import random_weights
 from gdino_build.model import DEMO, GroundingDino
-from gdino_build.random_weights import random_state_dict
+from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
 
 
 def test_every_call_gives_the_same_weights(demo_state: dict[str, torch.Tensor]) -> None:
-    again = random_state_dict(DEMO, 0)
+    again = random_state_dict(DEMO)
     assert again.keys() == demo_state.keys()
     assert all(torch.equal(again[name], value) for name, value in demo_state.items())
 
 
 def test_another_seed_changes_every_tensor(demo_state: dict[str, torch.Tensor]) -> None:
-    other = random_state_dict(DEMO, 1)
+    other = random_state_dict(DEMO, RANDOM_WEIGHTS_SEED + 1)
     assert not [name for name, value in demo_state.items() if torch.equal(other[name], value)]
 
 

@@ -7,24 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden
-from gdino_build.parity import NO_DIFFERENCE, Answers, Arrays, Difference, ForcedAnswers, Ints, Tolerance
-from gdino_build.verify import (
-    TOLERANCE,
-    Row,
-    compare_stages,
-    compare_with_golden,
-    find_golden,
-    format_rows,
-    picture_cases,
-    write_rows,
-)
+from gdino_build.against_original import compare_forced, compare_free, find_golden
+from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden, tokens_in_frame
+from gdino_build.parity import NO_DIFFERENCE, Answers, Arrays, Difference, ForcedAnswers, Ints, Tolerance, compare
+from gdino_build.verify import picture_cases
+from gdino_build.verify_report import TOLERANCE, Row, format_rows, write_rows
 from gdino_core import contract
 from gdino_core.prompt import encode_prompt
 
 SMALL = Difference(max_abs_logit=3e-6, max_abs_box=2e-7, unmatched_queries=0)
 ROW = Row(stage="onnx", against="torch", cases=4, difference=SMALL, tolerance=TOLERANCE)
-CASE = Case(name="tiny", seed=3, padded_hw=(32, 64), valid_hw=(30, 50), caption="cat .")
+CASE = Case(name="tiny", seed=3, picture_hw=(60, 100), valid_hw=(30, 50), padded_hw=(32, 64), caption="cat .")
 
 
 def tiny_golden() -> Golden:
@@ -33,9 +26,11 @@ def tiny_golden() -> Golden:
         input_ids=prompt.input_ids,
         position_ids=prompt.position_ids,
         phrase_ids=prompt.phrase_ids,
+        pixels_sha256=np.array("0" * 64),
         text_features=np.ones((4, 8), np.float32),
-        logits=np.ones((2, 4), np.float32),
-        boxes=np.ones((2, 4), np.float32),
+        queries=np.array([1], np.int32),
+        logits=np.ones((1, 4), np.float32),
+        boxes=np.ones((1, 4), np.float32),
         proposals=np.array([5, 3], np.int32),
         proposal_scores=np.array([2.0, 1.0], np.float32),
         runner_ups=np.array([4], np.int32),
@@ -139,37 +134,68 @@ def test_the_table_has_a_line_for_each_row() -> None:
 # comparing
 
 
-def test_a_comparison_tells_who_was_compared_on_how_many_cases() -> None:
-    case: Arrays = {contract.PHRASE_IDS: np.zeros((1, 4), np.int32)}
+def forced_answers(inputs: Arrays, proposals: Ints) -> ForcedAnswers:
+    assert inputs[contract.PIXELS].shape == (1, 3, 32, 64)
+    assert inputs[contract.VALID_HW].tolist() == [[30, 50]]
+    assert inputs[contract.INPUT_IDS].tolist() == [[101, 4937, 1012, 102]]
+    assert inputs[contract.PHRASE_IDS].tolist() == [[0, 1, 1, 2]]
+    logits = np.array([[[9.0] * 4, [1.5] * 4]])  # the golden keeps the second query alone
+    return ForcedAnswers(logits=logits, boxes=np.ones((1, 2, 4)), scores=np.array([[0, 0, 0, 1.0, 0, 2.0]]))
+
+
+def test_a_comparison_keeps_the_worst_of_all_cases() -> None:
     proposals = np.array([[1, 0]])
 
-    def candidate(_: Arrays) -> Answers:
-        return Answers(logits=np.ones((1, 2, 4)), boxes=np.ones((1, 2, 4)), proposals=proposals)
+    def candidate(case: Arrays) -> Answers:
+        return Answers(logits=case["LOGITS"], boxes=np.ones((1, 2, 4)), proposals=proposals)
 
     def reference(_: Arrays, forced: Ints) -> ForcedAnswers:
         assert forced is proposals
         return ForcedAnswers(logits=np.ones((1, 2, 4)), boxes=np.ones((1, 2, 4)), scores=np.array([[1.0, 2.0]]))
 
-    row = compare_stages("engine", candidate, "onnx", reference, [case, case])
-    assert row == Row(stage="engine", against="onnx", cases=2, difference=NO_DIFFERENCE, tolerance=TOLERANCE)
+    ids = np.zeros((1, 4), np.int32)
+    cases: list[Arrays] = [{contract.PHRASE_IDS: ids, "LOGITS": np.full((1, 2, 4), value)} for value in (1, 3, 2)]
+    assert compare(candidate, reference, cases) == replace(NO_DIFFERENCE, max_abs_logit=2.0)
 
 
 def test_the_model_is_given_the_originals_picture_prompt_and_proposals() -> None:
-    golden = tiny_golden()
-
-    def reference(inputs: Arrays, proposals: Ints) -> ForcedAnswers:
-        assert inputs[contract.PIXELS].shape == (1, 3, 32, 64)
-        assert inputs[contract.VALID_HW].tolist() == [[30, 50]]
-        assert inputs[contract.INPUT_IDS].tolist() == [[101, 4937, 1012, 102]]
-        assert inputs[contract.PHRASE_IDS].tolist() == [[0, 1, 1, 2]]
+    def stage(inputs: Arrays, proposals: Ints) -> ForcedAnswers:
         assert proposals.tolist() == [[5, 3]]
-        return ForcedAnswers(
-            logits=np.full((1, 2, 4), 1.5), boxes=np.ones((1, 2, 4)), scores=np.array([[0, 0, 0, 1.0, 0, 2.0]])
-        )
+        return forced_answers(inputs, proposals)
 
-    row = compare_with_golden(golden, reference)
-    assert (row.stage, row.against, row.cases) == ("torch", "original", 1)
-    assert row.difference == Difference(max_abs_logit=0.5, max_abs_box=0.0, unmatched_queries=0)
+    assert compare_forced(tiny_golden(), stage) == replace(NO_DIFFERENCE, max_abs_logit=0.5)
+
+
+@pytest.mark.parametrize(
+    ("proposals", "logit", "unmatched"),
+    [
+        ([5, 3], 6.0, 0),  # as the original chose: compared with the original
+        ([5, 4], 5.5, 0),  # 4 ties with 3 in the original's scores: compared with the module given these proposals
+        ([3, 5], 5.5, 2),  # no tie
+        ([5, 1], 5.5, 1),  # a token that came not even near
+    ],
+)
+def test_a_stage_that_chooses_itself_may_exchange_only_proposals_that_tie(
+    proposals: list[int], logit: float, unmatched: int
+) -> None:
+    golden = tiny_golden()
+    [(case, answer)] = golden.cases
+    tied = replace(answer, runner_up_scores=np.array([1.0 - 1e-6], np.float32))
+
+    def stage(_: Arrays) -> Answers:
+        logits = np.array([[[0.0] * 4, [7.0] * 4]])
+        return Answers(logits=logits, boxes=np.ones((1, 2, 4)), proposals=np.array([proposals]))
+
+    found = compare_free(replace(golden, cases=((case, tied),)), stage, forced_answers)
+    assert (found.max_abs_logit, found.unmatched_queries) == (logit, unmatched)
+
+
+def test_a_pictures_tokens_are_numbered_as_in_its_frame() -> None:
+    # 9x17 pixels are 2x3, 1x2, 1x1 and 1x1 cells; the frame of 32x64 has 4x8, 2x4, 1x2 and 1x1.
+    tokens = np.arange(6 + 2 + 1 + 1, dtype=np.int32)
+    expected = [0, 1, 2, 8, 9, 10, 32, 33, 40, 42]
+    assert tokens_in_frame(tokens, (9, 17), (32, 64)).tolist() == expected
+    assert tokens_in_frame(tokens[::-1], (9, 17), (32, 64)).tolist() == expected[::-1]
 
 
 def test_the_tolerances_are_those_of_the_specification() -> None:

@@ -1,4 +1,4 @@
-"""The cases of the golden files: sizes, paddings and captions that would each show another mistake."""
+"""The cases of the golden files: sizes, frames and captions that would each show another mistake."""
 
 from gdino_build.golden import Case
 
@@ -6,54 +6,64 @@ _COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 _SHAPES = ("circle", "square", "triangle", "star")
 _ALL_DEMO_LABELS = " . ".join(f"{colour} {shape}" for colour in _COLOURS for shape in _SHAPES)
 
-# Tokens at the border and in the padding share one score and one box. Seeds and captions of the padded cases
-# were chosen so that, with random weights, these do not take all the proposals.
+
+def _as_it_is(name: str, seed: int, hw: tuple[int, int], padded_hw: tuple[int, int], caption: str) -> Case:
+    return Case(name=name, seed=seed, picture_hw=hw, valid_hw=hw, padded_hw=padded_hw, caption=caption)
+
+
+# Windows are 7 cells of 4, 8, 16 and 32 pixels: odd sizes end within a cell, within a window and within a shifted one.
 _DEMO = (
+    _as_it_is("landscape", 1, (160, 224), (160, 224), "red circle . blue star ."),
+    _as_it_is("portrait", 2, (224, 160), (224, 160), "green triangle"),
+    _as_it_is("wide", 3, (160, 288), (160, 288), _ALL_DEMO_LABELS),
+    _as_it_is("square", 4, (160, 160), (160, 160), "orange square . is it round ?"),
+    _as_it_is("small", 5, (96, 128), (96, 128), "star ."),
+    _as_it_is("padded", 6, (151, 250), (192, 288), "purple star . yellow square ."),
+    _as_it_is("padded_right", 6, (160, 201), (160, 288), "a blue thing . the purple one . something orange"),
+    _as_it_is("padded_bottom", 6, (213, 160), (288, 160), "a blue thing . b . c . d ."),
+    _as_it_is("lost_in_its_frame", 7, (133, 97), (256, 384), "red star . green circle ."),
+    # 51 cells at stride 8: the first and the last are border tokens, and the caption lets them be proposed.
+    _as_it_is("border", 4, (8, 408), (32, 416), "who"),
+    _as_it_is("thin", 8, (33, 300), (64, 320), "yellow triangle ."),
     Case(
-        name="landscape",
-        seed=1,
-        padded_hw=(160, 224),
-        valid_hw=(160, 224),
-        caption="red circle . blue star .",
-    ),
-    Case(name="portrait", seed=2, padded_hw=(224, 160), valid_hw=(224, 160), caption="green triangle"),
-    Case(name="wide", seed=3, padded_hw=(160, 288), valid_hw=(160, 288), caption=_ALL_DEMO_LABELS),
-    Case(
-        name="square",
-        seed=4,
-        padded_hw=(160, 160),
-        valid_hw=(160, 160),
-        caption="orange square . is it round ?",
-    ),
-    Case(name="small", seed=5, padded_hw=(96, 128), valid_hw=(96, 128), caption="star ."),
-    Case(
-        name="padded",
-        seed=6,
-        padded_hw=(192, 288),
-        valid_hw=(151, 250),
-        caption="purple star . yellow square .",
+        name="photo",
+        seed=9,
+        picture_hw=(480, 640),
+        valid_hw=(128, 170),
+        padded_hw=(128, 192),
+        caption="red circle . blue star . green square .",
     ),
     Case(
-        name="padded_right",
-        seed=6,
-        padded_hw=(160, 288),
-        valid_hw=(160, 201),
-        caption="a blue thing . the purple one . something orange",
-    ),
-    Case(
-        name="padded_bottom",
-        seed=6,
-        padded_hw=(288, 160),
-        valid_hw=(213, 160),
-        caption="a blue thing . b . c . d .",
+        name="phone_portrait",
+        seed=10,
+        picture_hw=(4032, 3024),
+        valid_hw=(170, 128),
+        padded_hw=(192, 128),
+        caption="purple circle . orange star .",
     ),
 )
-# Captions are short: the file holds the logits of all 900 queries.
-_FULL_SIZE = (
-    Case(name="landscape", seed=1, padded_hw=(256, 320), valid_hw=(256, 320), caption="cat . remote control ."),
-    Case(name="portrait", seed=2, padded_hw=(320, 256), valid_hw=(320, 256), caption="a person on a bicycle"),
-    Case(name="large", seed=6, padded_hw=(480, 640), valid_hw=(480, 640), caption="the left dog ."),
-    Case(name="padded", seed=6, padded_hw=(320, 384), valid_hw=(301, 365), caption="chair . wine glass ."),
+_SWIN = (
+    _as_it_is("landscape", 1, (256, 320), (256, 320), "cat . remote control ."),
+    _as_it_is("padded", 6, (301, 365), (320, 384), "chair . wine glass ."),
+    _as_it_is("800x1200", 11, (800, 1200), (800, 1216), "cat . remote control ."),
+    _as_it_is("750x1333", 12, (750, 1333), (800, 1344), "a person on a bicycle"),
+    Case(
+        name="640x640",
+        seed=13,
+        picture_hw=(640, 640),
+        valid_hw=(800, 800),
+        padded_hw=(800, 832),
+        caption="the left dog .",
+    ),
+    Case(
+        name="phone_portrait",
+        seed=14,
+        picture_hw=(4032, 3024),
+        valid_hw=(1066, 800),
+        padded_hw=(1088, 800),
+        caption="person . backpack . traffic light .",
+    ),
 )
 
-CASES = {"demo": _DEMO, "swint": _FULL_SIZE, "swinb": _FULL_SIZE}
+CASES = {"demo": _DEMO, "swint": _SWIN, "swinb": _SWIN}
+RESIZES = {"demo": (128, 228), "swint": (800, 1333), "swinb": (800, 1333)}  # short side, longest long side

@@ -6,6 +6,7 @@ Open the files in the order in which data flows:
     text             BERT over phrases, projected to the detector's width
     swin             the image backbone
     geometry         masks, position embeddings and anchors, all from VALID_HW
+    projection       feature maps to the transformer's width
     fusion           image and text look at each other (re-associated, exact)
     attention        plain and deformable attention
     transformer      encoder, two-stage proposals, decoder

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gdino_build.model.geometry import frame_cells
+
 
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention with the parameters of torch.nn.MultiheadAttention, batch first."""
@@ -63,8 +65,7 @@ class DeformableAttention(nn.Module):
 
         Args:
             query: float32 [B,Q,C].
-            reference: float32 [B,Q,L,2] points or [B,Q,L,4] boxes (cx, cy, w, h), in the padded frame of each
-                level.
+            reference: float32 [B,Q,L,2] points or [B,Q,L,4] boxes (cx, cy, w, h), in the frame of each level.
             memory: float32 [B,S,C], image tokens of all levels.
             token_valid: bool [B,S], False for padding, which reads as zero.
             level_hw: height and width of each level.
@@ -97,13 +98,8 @@ class DeformableAttention(nn.Module):
         return self.output_proj(gathered.view(batch, heads * self.head_dim, queries).transpose(1, 2))
 
     def _locations(self, reference: Tensor, offsets: Tensor, level_hw: list[tuple[int, int]]) -> Tensor:
-        """Sampling points as fractions of the padded level, [B,Q,heads,L,P,2]."""
+        """Sampling points as fractions of the level's frame, [B,Q,heads,L,P,2]."""
         reference = reference[:, :, None, :, None]
         if reference.shape[-1] == 4:  # offsets are in units of the box
             return reference[..., :2] + offsets / self.num_points * reference[..., 2:] * 0.5
-        cells = torch.stack([torch.stack([_scalar(w), _scalar(h)]) for h, w in level_hw])  # [L,2], as (x, y)
-        return reference + offsets / cells.to(offsets.device)[:, None]
-
-
-def _scalar(size: int) -> Tensor:
-    return torch.scalar_tensor(size, dtype=torch.float32)
+        return reference + offsets / frame_cells(level_hw, offsets.device)[:, None]

@@ -1,7 +1,8 @@
-"""Masks, position embeddings and anchors of a padded picture, in closed form.
+"""Masks, position embeddings and anchors of a picture in a larger frame, in closed form.
 
-Padding is always at the bottom and right, so what the original computes with CumSum over a full mask follows
-from the number of valid rows and columns of each level.
+The picture lies at the top left of its frame, and the rest is padding that must not show: what is inside the picture
+gets what the original computes from the picture alone. All of it follows from the number of rows and columns that each
+level of the picture has.
 
 Source: GroundingDINO, models/GroundingDINO/transformer.py, utils.py and backbone/position_encoding.py.
 """
@@ -39,41 +40,73 @@ def sine_embedding(x: Tensor, width: int, temperature: float = _BOX_TEMPERATURE)
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
+def valid_cells(valid_hw: Tensor, stride: int) -> Tensor:
+    """Rows and columns of cells that a picture has at a stride, int [B,2]; a cell that it only touches counts."""
+    return (valid_hw + stride - 1) // stride
+
+
+def inside_map(map_hw: tuple[int, int], cells: Tensor) -> Tensor:
+    """Tell which cells of a frame lie in the picture.
+
+    Args:
+        map_hw: height and width of the frame, in cells.
+        cells: int [B,2], rows and columns of the picture, see `valid_cells`.
+
+    Returns:
+        bool [B,H,W].
+    """
+    rows = torch.arange(map_hw[0], device=cells.device) < cells[:, :1]
+    columns = torch.arange(map_hw[1], device=cells.device) < cells[:, 1:]
+    return rows[:, :, None] & columns[:, None]
+
+
+def frame_cells(level_hw: list[tuple[int, int]], device: torch.device) -> Tensor:
+    """Columns and rows of each level's frame, float32 [L,2]."""
+    sizes = [torch.scalar_tensor(size) for height, width in level_hw for size in (width, height)]
+    return torch.stack(sizes).view(-1, 2).to(device)
+
+
+def level_strides(num_levels: int) -> list[int]:
+    """Pixels a cell of each level, finest first: 8, 16, 32, 64."""
+    return [8 << level for level in range(num_levels)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What the transformer needs to know of the padded picture; S tokens of L levels, finest first."""
+    """What the transformer needs to know of the picture in its frame; S tokens of L levels, finest first."""
 
     level_hw: list[tuple[int, int]]
     level: Tensor  # int64 [S], of each token
     token_valid: Tensor  # bool [B,S]
-    position: Tensor  # float32 [B,S,C], sine embedding of the place in the valid region
-    valid_ratio: Tensor  # float32 [B,L,2], valid share of each level as (x, y)
-    center: Tensor  # float32 [B,S,2], token centre (x, y), 1 = edge of the valid region
+    position: Tensor  # float32 [B,S,C], sine embedding of the place in the picture
+    valid_ratio: Tensor  # float32 [B,L,2], the picture's share of each level's frame as (x, y)
+    center: Tensor  # float32 [B,S,2], token centre (x, y), 1 = edge of the picture
     anchor: Tensor  # float32 [B,S,4], cx, cy, w, h
     proposable: Tensor  # bool [B,S], real tokens whose anchor does not touch the border
 
     @property
     def reference_points(self) -> Tensor:
-        """Float32 [B,S,L,2]: each token's centre in the padded frame of every level."""
+        """Float32 [B,S,L,2]: each token's centre in the frame of every level."""
         return self.center[:, :, None] * self.valid_ratio[:, None]
 
 
-def build_geometry(level_hw: list[tuple[int, int]], full_hw: tuple[int, int], valid_hw: Tensor, width: int) -> Geometry:
-    """Derive masks, positions and anchors of all levels from the valid size.
+def build_geometry(frame_hw: tuple[int, int], valid_hw: Tensor, num_levels: int, width: int) -> Geometry:
+    """Derive masks, positions and anchors of all levels from the picture's size.
 
     Args:
-        level_hw: height and width of each level, finest first.
-        full_hw: height and width of the padded picture, in pixels.
-        valid_hw: int32 [B,2], height and width of the real picture inside it, in pixels.
+        frame_hw: height and width of the frame, in pixels, multiples of 32.
+        valid_hw: int32 [B,2], height and width of the picture inside it, in pixels.
+        num_levels: number of levels.
         width: channels of the position embedding.
 
     Returns:
         Geometry of all levels, tokens concatenated.
     """
+    strides = level_strides(num_levels)
+    level_hw = [((frame_hw[0] + s - 1) // s, (frame_hw[1] + s - 1) // s) for s in strides]
     level, row, column = _places(level_hw, valid_hw.device)  # [S]
-    rows, row_ratio = _valid_cells([height for height, _ in level_hw], full_hw[0], valid_hw[:, :1])  # [B,L]
-    columns, column_ratio = _valid_cells([width for _, width in level_hw], full_hw[1], valid_hw[:, 1:])
-    rows, columns = rows[:, level], columns[:, level]  # [B,S]
+    cells = torch.stack([valid_cells(valid_hw, stride) for stride in strides], 1).to(torch.float32)  # [B,L,2]
+    rows, columns = cells[:, level].unbind(-1)  # [B,S]
     center_x, center_y = (column + 0.5) / columns, (row + 0.5) / rows
     side = (_ANCHOR_SIDE * 2.0**level).expand_as(center_x)
     token_valid = (row < rows) & (column < columns)
@@ -82,7 +115,7 @@ def build_geometry(level_hw: list[tuple[int, int]], full_hw: tuple[int, int], va
         level=level,
         token_valid=token_valid,
         position=torch.cat((_axis_sine(row, rows, width // 2), _axis_sine(column, columns, width // 2)), -1),
-        valid_ratio=torch.stack((column_ratio, row_ratio), -1),
+        valid_ratio=cells.flip(-1) / frame_cells(level_hw, valid_hw.device),
         center=torch.stack((center_x, center_y), -1),
         anchor=torch.stack((center_x, center_y, side, side), -1),
         proposable=token_valid & _off_the_border(row, rows) & _off_the_border(column, columns),
@@ -98,23 +131,6 @@ def _places(level_hw: list[tuple[int, int]], device: torch.device) -> tuple[Tens
         rows.append(index // width)
         columns.append(index % width)
     return torch.cat(levels), torch.cat(rows), torch.cat(columns)
-
-
-def _valid_cells(cells: list[int], full_size: int, valid_size: Tensor) -> tuple[Tensor, Tensor]:
-    """Count the valid cells of one axis; they are the first ones.
-
-    Args:
-        cells: of each level along the axis.
-        full_size: pixels of the padded picture along the axis.
-        valid_size: int32 [B,1], real pixels along the axis.
-
-    Returns:
-        How many cells of each level are valid, and their share, float32 [B,L] each.
-    """
-    of_level = torch.stack([torch.scalar_tensor(n, dtype=torch.int64) for n in cells]).to(valid_size.device)
-    # Cell i is valid when its first pixel, i * full_size / cells, is. Counted in integers: no quotient is rounded.
-    count = (valid_size * of_level + full_size - 1) // full_size
-    return count.to(torch.float32), count / of_level
 
 
 def _off_the_border(index: Tensor, count: Tensor) -> Tensor:

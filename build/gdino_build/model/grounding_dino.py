@@ -10,14 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from gdino_build.model.config import ModelConfig
-from gdino_build.model.geometry import Geometry, additive_mask, build_geometry, sine_embedding
+from gdino_build.model.geometry import (
+    Geometry,
+    additive_mask,
+    build_geometry,
+    inside_map,
+    level_strides,
+    sine_embedding,
+    valid_cells,
+)
+from gdino_build.model.projection import LevelProjection
 from gdino_build.model.swin import SwinTransformer
 from gdino_build.model.text import Bert, phrase_mask
 from gdino_build.model.transformer import Mlp, TextTokens, Transformer, contrastive_logits, inverse_sigmoid
 
 IMAGE_MEAN = (123.675, 116.28, 103.53)  # ImageNet's, in units of a uint8 channel
 IMAGE_STD = (58.395, 57.12, 57.375)
-_NORM_GROUPS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +51,8 @@ class GroundingDino(nn.Module):
         self.bert = Bert(config.bert)
         self.feat_map = nn.Linear(config.bert.hidden_dim, dim)
         widths = config.swin.stage_dims[1:]
-        self.input_proj = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, dim, 1), nn.GroupNorm(_NORM_GROUPS, dim)) for width in widths
-        )
-        self.input_proj.append(
-            nn.Sequential(nn.Conv2d(widths[-1], dim, 3, stride=2, padding=1), nn.GroupNorm(_NORM_GROUPS, dim))
-        )
+        self.input_proj = nn.ModuleList(LevelProjection(nn.Conv2d(width, dim, 1)) for width in widths)
+        self.input_proj.append(LevelProjection(nn.Conv2d(widths[-1], dim, 3, stride=2, padding=1)))
         self.transformer = Transformer(config)
         self.bbox_embed = nn.ModuleList([Mlp(dim, dim, 4, 3)])  # one head, shared by all decoder layers
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1), persistent=False)
@@ -67,19 +71,16 @@ class GroundingDino(nn.Module):
         phrase_ids: Tensor,
     ) -> Encoded:
         """Run backbone and encoder; arguments as in `detect`."""
-        maps = self.backbone[0](self._normalise(pixels, valid_hw))
-        maps = [*maps, maps[-1]]  # the coarsest level is a convolution of the last map
-        levels = [proj(x) for proj, x in zip(self.input_proj, maps, strict=True)]
-        level_hw = [(x.shape[2], x.shape[3]) for x in levels]
         dim = self.config.hidden_dim
-        geometry = build_geometry(level_hw, (pixels.shape[2], pixels.shape[3]), valid_hw, dim)
+        geometry = build_geometry((pixels.shape[2], pixels.shape[3]), valid_hw, self.config.num_levels, dim)
         text = TextTokens(
             features=text_features,
             mask=additive_mask(phrase_ids >= 0)[:, None, None],
             phrase_mask=phrase_mask(phrase_ids),
             position=sine_embedding(position_ids.to(torch.float32) * (2 * math.pi), dim),
         )
-        tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in levels], dim=1)  # [B,S,C]
+        maps = self.backbone[0](self._normalise(pixels, valid_hw), valid_hw)
+        tokens = self._tokens(maps, valid_hw, geometry.level_hw)
         memory, features = self.transformer.encode(tokens, geometry, text)
         return Encoded(memory=memory, geometry=geometry, text=replace(text, features=features))
 
@@ -116,15 +117,23 @@ class GroundingDino(nn.Module):
         """
         encoded = self.encode(pixels, valid_hw, text_features, position_ids, phrase_ids)
         candidates, anchors = self.transformer.candidates(encoded.memory, encoded.geometry)
-        _, boxes = self.transformer.propose(candidates, anchors, encoded.text)
+        _, boxes = self.transformer.propose(candidates, anchors, encoded.text, encoded.geometry)
         return self.decode(encoded, boxes)[-1]
 
     def _normalise(self, pixels: Tensor, valid_hw: Tensor) -> Tensor:
-        """Normalised float32 [B,3,H,W]; padding is zero after normalisation, as in the original."""
-        rows = torch.arange(pixels.shape[2], device=pixels.device)[None] < valid_hw[:, :1]
-        columns = torch.arange(pixels.shape[3], device=pixels.device)[None] < valid_hw[:, 1:]
-        real = (rows[:, None, :, None] & columns[:, None, None, :]).to(torch.float32)
-        return (pixels.to(torch.float32) - self.image_mean) / self.image_std * real
+        """Normalised float32 [B,3,H,W], zero beyond the picture."""
+        inside = inside_map((pixels.shape[2], pixels.shape[3]), valid_hw)[:, None].to(torch.float32)
+        return (pixels.to(torch.float32) - self.image_mean) / self.image_std * inside
+
+    def _tokens(self, maps: list[Tensor], valid_hw: Tensor, level_hw: list[tuple[int, int]]) -> Tensor:
+        """Project the maps [B,C,h,w] to the transformer's width, one level after the other: float32 [B,S,C]."""
+        tokens = []
+        maps = [*maps, maps[-1]]  # the coarsest level is a convolution of the last map
+        strides = level_strides(len(level_hw))
+        for project, x, map_hw, stride in zip(self.input_proj, maps, level_hw, strides, strict=True):
+            inside = inside_map(map_hw, valid_cells(valid_hw, stride))[:, None].to(x.dtype)
+            tokens.append(project(x, inside).flatten(2).transpose(1, 2))
+        return torch.cat(tokens, dim=1)
 
 
 class TextEncoder(nn.Module):

@@ -1,7 +1,10 @@
-"""Swin Transformer backbone for any picture whose sides are multiples of 32, with the official names.
+"""Swin Transformer backbone that does not see the padding around a picture, with the official names.
 
-Source: GroundingDINO, models/GroundingDINO/backbone/swin_transformer.py. Sides that are multiples of 32 keep every
-stage's size even, so the original's padding in patch embedding and patch merging never acts and is left out.
+The original pads with zeros wherever a map does not fill its patches, its windows or its pairs of cells. Here the
+picture lies in a larger frame, whose sides are multiples of 32: cells outside the picture are set to zero at the same
+places, so every cell inside gets what the original computes from the picture alone.
+
+Source: GroundingDINO, models/GroundingDINO/backbone/swin_transformer.py.
 """
 
 import torch
@@ -9,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gdino_build.model.config import SwinConfig
+from gdino_build.model.geometry import inside_map, valid_cells
 
 PATCH = 4  # pixels a side
 _SHIFT_PENALTY = -100.0  # the original's mask between regions that the cyclic shift brought together
@@ -42,19 +46,30 @@ def map_from_windows(windows: Tensor, window: int, map_hw: tuple[int, int], chan
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, map_hw[0], map_hw[1], channels)
 
 
-def shift_mask(map_hw: tuple[int, int], window: int, device: torch.device) -> Tensor:
-    """Keep apart the regions that a cyclic shift by half a window brings into one window.
+def shift_mask(map_hw: tuple[int, int], valid_hw: Tensor, window: int) -> Tensor:
+    """Keep apart what the original keeps apart in windows that are shifted by half their size.
+
+    The shift is cyclic, so the last windows also hold the first rows, which must not mix with the others. In the
+    original the map ends where its last window ends; here the frame goes on, and what lies beyond must not mix either.
+
+    Args:
+        map_hw: height and width of the frame, multiples of the window.
+        valid_hw: int [B,2], height and width of the map that the original would have.
+        window: cells a side.
 
     Returns:
-        float32 [windows, 1, window², window²], 0 or -100.
+        float32 [B * windows, 1, window², window²], 0 or -100.
     """
+    shift = window // 2
+    ends = (valid_hw + window - 1) // window * window  # [B,2], where the original's last window ends
 
-    def region(size: int) -> Tensor:  # 0: untouched, 1: last window, 2: what wrapped around
-        index = torch.arange(size, device=device)
-        return (index >= size - window).to(torch.float32) + (index >= size - window // 2).to(torch.float32)
+    def region(size: int, end: Tensor) -> Tensor:  # of shifted rows [B,size]; 0: picture, 1: beyond it, 2: wrapped
+        index = torch.arange(size, device=end.device)
+        return (index >= end[:, None] - shift).to(torch.float32) + (index >= size - shift).to(torch.float32)
 
-    regions = region(map_hw[0])[:, None] * 3 + region(map_hw[1])[None]
-    regions = windows_from_map(regions[None, :, :, None], window, map_hw, 1)[..., 0]  # [windows, window²]
+    rows, columns = region(map_hw[0], ends[:, 0]), region(map_hw[1], ends[:, 1])
+    regions = rows[:, :, None] * 3 + columns[:, None]  # [B,H,W]
+    regions = windows_from_map(regions[..., None], window, map_hw, 1)[..., 0]  # [B * windows, window²]
     return (regions[:, None] != regions[:, :, None]).to(torch.float32)[:, None] * _SHIFT_PENALTY
 
 
@@ -73,15 +88,14 @@ class WindowAttention(nn.Module):
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend within windows: x [B * windows, N, C], mask [windows, 1, N, N] or None."""
+        """Attend within windows: x [B * windows, N, C], mask [B * windows, 1, N, N] or None."""
         heads, tokens = self.num_heads, self.tokens
         qkv = self.qkv(x).view(-1, tokens, 3, heads, self.head_dim).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)  # [B * windows, heads, N, d]
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # [heads, N, N]
         scores = query * self.head_dim**-0.5 @ key.transpose(-1, -2) + bias
         if mask is not None:
-            scores = scores.view(-1, mask.shape[0], heads, tokens, tokens) + mask
-            scores = scores.view(-1, heads, tokens, tokens)
+            scores = scores + mask
         attended = (scores.softmax(-1) @ value).transpose(1, 2)
         return self.proj(attended.reshape(-1, tokens, heads * self.head_dim))
 
@@ -110,11 +124,11 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, 4 * dim)
 
-    def forward(self, x: Tensor, map_hw: tuple[int, int], mask: Tensor) -> Tensor:
-        """One block: x [B,H,W,C] at its true size; mask is that of the padded, shifted map."""
+    def forward(self, x: Tensor, map_hw: tuple[int, int], inside: Tensor, mask: Tensor) -> Tensor:
+        """One block: x [B,H,W,C]; inside [B,H,W,1] is 1 in the picture and 0 beyond; mask for shifted windows."""
         height, width = map_hw
         padded_hw = padded_to_windows(map_hw, self.window)
-        y = F.pad(self.norm1(x), (0, 0, 0, padded_hw[1] - width, 0, padded_hw[0] - height))
+        y = F.pad(self.norm1(x) * inside, (0, 0, 0, padded_hw[1] - width, 0, padded_hw[0] - height))
         if self.shift:
             y = torch.roll(y, (-self.shift, -self.shift), dims=(1, 2))
         windows = windows_from_map(y, self.window, padded_hw, self.dim)
@@ -136,7 +150,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
-        """[B,H,W,C] -> [B,H/2,W/2,2C]."""
+        """[B,H,W,C], zero beyond the picture -> [B,H/2,W/2,2C]."""
         height, width = map_hw[0] // 2, map_hw[1] // 2
         x = x.view(-1, height, 2, width, 2, self.dim).permute(0, 1, 3, 4, 2, 5)  # column before row
         return self.reduction(self.norm(x.reshape(-1, height, width, 4 * self.dim)))
@@ -151,12 +165,12 @@ class SwinStage(nn.Module):
         self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, window, shifted=i % 2 == 1) for i in range(depth))
         self.downsample = None if last else PatchMerging(dim)
 
-    def forward(self, x: Tensor, map_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, map_hw: tuple[int, int], valid_hw: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B,H,W,C] at this resolution, and the next stage's input [B,H/2,W/2,2C] (the last: the map again)."""
-        mask = shift_mask(padded_to_windows(map_hw, self.window), self.window, x.device)
+        mask = shift_mask(padded_to_windows(map_hw, self.window), valid_hw, self.window)
         for block in self.blocks:
-            x = block(x, map_hw, mask)
-        return x, x if self.downsample is None else self.downsample(x, map_hw)
+            x = block(x, map_hw, inside, mask)
+        return x, x if self.downsample is None else self.downsample(x * inside, map_hw)
 
 
 class PatchEmbed(nn.Module):
@@ -184,23 +198,26 @@ class SwinTransformer(nn.Module):
         )
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for dim in dims[1:])
 
-    def forward(self, image: Tensor) -> list[Tensor]:
+    def forward(self, image: Tensor, valid_hw: Tensor) -> list[Tensor]:
         """Compute feature maps.
 
         Args:
-            image: float32 [B,3,H,W], normalised; H and W multiples of 32.
+            image: float32 [B,3,H,W], normalised, zero beyond the picture; H and W multiples of 32.
+            valid_hw: int [B,2], height and width of the picture at the top left, in pixels.
 
         Returns:
-            float32 [B,C,H/s,W/s] for strides s = 8, 16, 32.
+            float32 [B,C,H/s,W/s] for strides s = 8, 16, 32, zero beyond the picture.
         """
         # Every size follows from the picture's: a layer that asked a tensor for its shape would cost an exported graph
         # a chain of small nodes.
-        map_hw = image.shape[2] // PATCH, image.shape[3] // PATCH
+        map_hw, stride = (image.shape[2] // PATCH, image.shape[3] // PATCH), PATCH
         maps = []
         x = self.patch_embed(image)
         for stage, norm in zip(self.layers, (None, self.norm1, self.norm2, self.norm3), strict=True):
-            stage_map, x = stage(x, map_hw)
+            cells = valid_cells(valid_hw, stride)
+            inside = inside_map(map_hw, cells)[..., None].to(x.dtype)
+            stage_map, x = stage(x, map_hw, cells, inside)
             if norm is not None:
-                maps.append(norm(stage_map).permute(0, 3, 1, 2))
-            map_hw = map_hw[0] // 2, map_hw[1] // 2
+                maps.append((norm(stage_map) * inside).permute(0, 3, 1, 2))
+            map_hw, stride = (map_hw[0] // 2, map_hw[1] // 2), stride * 2
         return maps

@@ -137,7 +137,7 @@ class DecoderLayer(nn.Module):
         geometry: Geometry,
         text: TextTokens,
     ) -> Tensor:
-        """Update queries [B,Q,C]; reference boxes [B,Q,L,4] are in the padded frame."""
+        """Update queries [B,Q,C]; reference boxes [B,Q,L,4] are in the frame."""
         placed = y + position
         y = self.norm2(y + self.self_attn(placed, placed, y))
         y = self.catext_norm(y + self.ca_text(y + position, text.features, text.features, text.mask))
@@ -163,7 +163,7 @@ class Decoder(nn.Module):
 
         Args:
             y: float32 [B,Q,C], queries.
-            boxes: float32 [B,Q,4], cx, cy, w, h of the proposals, relative to the valid region.
+            boxes: float32 [B,Q,4], cx, cy, w, h of the proposals, relative to the picture.
             memory: float32 [B,S,C], encoded image tokens.
             geometry: of the image tokens.
             text: the encoded text.
@@ -172,11 +172,11 @@ class Decoder(nn.Module):
         Returns:
             For each layer, normalised queries [B,Q,C] and the boxes [B,Q,4] that they refine.
         """
-        to_padded = geometry.valid_ratio.repeat(1, 1, 2)[:, None]  # [B,1,L,4]
+        to_frame = geometry.valid_ratio.repeat(1, 1, 2)[:, None]  # [B,1,L,4]
         states = []
         for layer in self.layers:
-            reference = boxes.detach()[:, :, None] * to_padded  # [B,Q,L,4]
-            sine = sine_embedding(reference[:, :, 0] * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/2]
+            reference = boxes.detach()[:, :, None] * to_frame  # [B,Q,L,4]
+            sine = sine_embedding(boxes.detach() * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/2]
             x, y_, w, h = sine.unbind(2)
             position = self.ref_point_head(torch.cat((y_, x, w, h), dim=-1))  # the original's order
             y = layer(y, position, reference, memory, geometry, text)
@@ -209,21 +209,27 @@ class Transformer(nn.Module):
         """Turn every image token into a candidate object.
 
         Returns:
-            Features [B,S,C] and anchors as logits [B,S,4]. Padding and tokens at the border have zero features before
-            the projection, and an anchor whose sigmoid is 1 (the original's is infinite).
+            Features [B,S,C] and anchors as logits [B,S,4]. Tokens at the border have zero features before the
+            projection, and an anchor whose sigmoid is 1 (the original's is infinite); so has padding.
         """
         usable = geometry.proposable[..., None].to(memory.dtype)
         anchor = geometry.anchor.clamp(0.005, 0.995)  # acts on unusable anchors only: the margin is 0.01
         logits = torch.log(anchor / (1 - anchor)) * usable - MASKED * (1 - usable)
         return self.enc_output_norm(self.enc_output(memory * usable)), logits
 
-    def propose(self, features: Tensor, anchor_logits: Tensor, text: TextTokens) -> tuple[Tensor, Tensor]:
+    def proposal_scores(self, features: Tensor, text: TextTokens, geometry: Geometry) -> Tensor:
+        """How well each candidate fits the text, [B,S]; about MASKED for padding, which the original does not have."""
+        return contrastive_logits(features, text).amax(-1) + additive_mask(geometry.token_valid)
+
+    def propose(
+        self, features: Tensor, anchor_logits: Tensor, text: TextTokens, geometry: Geometry
+    ) -> tuple[Tensor, Tensor]:
         """Keep the candidates that fit the text best.
 
         Returns:
             Their indices int64 [B,Q], by falling score, and boxes [B,Q,4] in [0, 1].
         """
-        scores = contrastive_logits(features, text).amax(-1)  # [B,S]
+        scores = self.proposal_scores(features, text, geometry)
         indices = scores.topk(self.num_queries, dim=1).indices
         return indices, self.boxes_of(indices, features, anchor_logits)
 

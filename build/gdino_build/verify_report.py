@@ -1,0 +1,66 @@
+"""What `verify` found: one row for each stage, as a table to read and as verify.json."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdino_build.parity import Difference, Tolerance
+
+# FP32 sums in another order: what remains when the TopK ties are taken out (see parity).
+TOLERANCE = Tolerance(logit=1e-4, box=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of verify.json."""
+
+    stage: str
+    against: str
+    cases: int
+    difference: Difference
+    tolerance: Tolerance
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.cases > 0 and self.difference.within(self.tolerance)
+
+    def to_dict(self) -> dict[str, object]:
+        """The row as verify.json has it."""
+        return {
+            "stage": self.stage,
+            "against": self.against,
+            "cases": self.cases,
+            "max_abs_logit": _json_number(self.difference.max_abs_logit),
+            "max_abs_box": _json_number(self.difference.max_abs_box),
+            "unmatched_queries": self.difference.unmatched_queries,
+            "tolerance": {"logit": self.tolerance.logit, "box": self.tolerance.box},
+            "passed": self.passed,
+        }
+
+
+def _json_number(value: float) -> float | None:
+    """The value; null for NaN and infinity, which JSON does not have."""
+    return value if math.isfinite(value) else None
+
+
+def format_rows(rows: list[Row]) -> str:
+    """The rows as a table to read."""
+    lines = [f"{'stage':<12}{'against':<12}{'cases':>6}{'logit':>11}{'box':>11}{'unmatched':>11}  result"]
+    lines += [
+        f"{row.stage:<12}{row.against:<12}{row.cases:>6}{row.difference.max_abs_logit:>11.1e}"
+        f"{row.difference.max_abs_box:>11.1e}{row.difference.unmatched_queries:>11}  "
+        + ("passed" if row.passed else "FAILED")
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def write_rows(rows: list[Row], path: Path) -> None:
+    """Write verify.json; it appears only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps([row.to_dict() for row in rows], indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -23,7 +23,7 @@ from gdino_build.parity import (
     Stage,
     difference,
 )
-from gdino_build.served import DETECTION_OPTIONS, DetectionCase, preprocessed
+from gdino_build.served import EXPECTED_OPTIONS, DetectionCase, preprocessed
 from gdino_core import contract
 from gdino_core.detections import postprocess
 from gdino_core.image import choose_bucket, resized_hw
@@ -98,7 +98,7 @@ def original_detection_cases(
         proposals = engine(inputs).proposals
         expected = _expected(answer, proposals, golden_inputs(case, answer), module)
         prompt = encode_prompt((case.caption,), (len(answer.input_ids),))
-        detections = postprocess(expected.logits[0], expected.boxes[0], prompt, case.picture_hw, DETECTION_OPTIONS)
+        detections = postprocess(expected.logits[0], expected.boxes[0], prompt, case.picture_hw, EXPECTED_OPTIONS)
         yield DetectionCase(picture=picture, texts=(case.caption,), expected=detections)
 
 

@@ -218,18 +218,22 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
 
 def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.verify import verify_profile
-    from gdino_build.verify_report import format_rows, write_rows
+    from gdino_build.verify_report import TABLE_HEAD, format_row, write_rows
 
     folder = _folder(profile, arguments)
     _check_files([folder / "onnx" / "raw" / WEIGHTS_FILE_NAME, folder / "repository" / "manifest.json"])
     # We made the goldens of random weights and of the demo; a user's own checkpoint has none.
     golden_expected = arguments.random_weights or profile.architecture.name == "demo"
-    rows = verify_profile(
+    rows = []
+    print(TABLE_HEAD, flush=True)
+    for row in verify_profile(
         profile, _model(profile, arguments), folder, arguments.goldens, golden_expected=golden_expected
-    )
+    ):
+        print(format_row(row), flush=True)
+        rows.append(row)
     path = folder / "verify.json"
     write_rows(rows, path)
-    print(f"{format_rows(rows)}\nwrote {path}")
+    print(f"wrote {path}")
     if failed := [row.stage for row in rows if not row.passed]:
         raise ParityError(
             f"{', '.join(failed)} differ{'s' if len(failed) == 1 else ''} from the stage before",

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -10,7 +10,7 @@ from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
 
 from gdino_build.export import DETECTOR_INPUTS, DETECTOR_OUTPUTS, TEXT_ENCODER_INPUTS, TEXT_ENCODER_OUTPUTS
-from gdino_build.parity import NO_DIFFERENCE, Answers, Array, Arrays, Difference, Floats, ForcedStage, Stage
+from gdino_build.parity import NO_DIFFERENCE, TIE, Answers, Array, Arrays, Difference, Floats, ForcedStage, Stage
 from gdino_build.pictures import Picture, draw_picture
 from gdino_client import Client, Detections
 from gdino_core import contract
@@ -21,6 +21,8 @@ from gdino_core.settings import PreprocessSettings
 
 _TIMEOUT_S = 300.0  # full-size models on a small machine take a while
 DETECTION_OPTIONS = DetectionOptions(box_threshold=0.0, max_detections=50)
+SPARE_DETECTIONS = 10
+EXPECTED_OPTIONS = replace(DETECTION_OPTIONS, max_detections=DETECTION_OPTIONS.max_detections + SPARE_DETECTIONS)
 _EPS = 1e-6
 
 # A caption, and labels, at sizes that are resized and padded.
@@ -68,7 +70,7 @@ class DetectionCase:
     Attributes:
         picture: uint8 [H, W, 3], RGB.
         texts: one caption, or labels.
-        expected: the best MAX_DETECTIONS detections, at a box threshold of 0.
+        expected: the detections at a box threshold of 0, of EXPECTED_OPTIONS.
     """
 
     picture: Picture
@@ -90,7 +92,7 @@ def torch_detection_cases(
         picture = draw_picture(seed, height, width)
         inputs, prompt = preprocessed(picture, texts, settings)
         answers = reference(inputs, engine(inputs).proposals)
-        expected = postprocess(answers.logits[0], answers.boxes[0], prompt, (height, width), DETECTION_OPTIONS)
+        expected = postprocess(answers.logits[0], answers.boxes[0], prompt, (height, width), EXPECTED_OPTIONS)
         yield DetectionCase(picture=picture, texts=texts, expected=expected)
 
 
@@ -117,7 +119,7 @@ def compare_detections(grpc_url: str, cases: Iterable[DetectionCase]) -> tuple[i
 
     Returns:
         Number of cases; the largest difference of scores, as logits, and of boxes, as fractions of the picture. A
-        detection without a counterpart of the same label is an unmatched query.
+        detection without a counterpart is an unmatched query.
     """
     count, worst = 0, NO_DIFFERENCE
     with Client(grpc_url, timeout_s=_TIMEOUT_S) as client:
@@ -129,21 +131,40 @@ def compare_detections(grpc_url: str, cases: Iterable[DetectionCase]) -> tuple[i
                 max_detections=DETECTION_OPTIONS.max_detections,
             )
             count += 1
-            worst = worst.worst(_detections_difference(found, case.expected))
+            worst = worst.worst(detections_difference(found, case.expected))
     return count, worst
 
 
-def _detections_difference(found: Detections, expected: DetectionArrays) -> Difference:
-    count = min(len(found), len(expected.labels))
-    pairs = zip(found.labels, expected.labels, strict=False)
-    unmatched = max(len(found), len(expected.labels)) - count + sum(one != other for one, other in pairs)
-    if not count:
-        return Difference(max_abs_logit=0.0, max_abs_box=0.0, unmatched_queries=unmatched)
+def detections_difference(found: Detections, expected: DetectionArrays) -> Difference:
+    """Compare each detection with its counterpart, which has its label and its score but for a TIE.
+
+    Detections whose scores tie may come in another order, and the last of them may fall behind the limit: of several
+    counterparts the one with the nearest box is taken, and `expected` has spare ones.
+
+    Args:
+        found: what the server answered.
+        expected: the same by falling score, and SPARE_DETECTIONS more where there are so many.
+    """
     height, width = found.image_hw
     box_scale = np.array([width, height, width, height], np.float32)
-    boxes = np.abs(found.boxes_xyxy[:count] - expected.boxes_xyxy[:count]) / box_scale
-    scores = np.abs(_logit(found.scores[:count]) - _logit(expected.scores[:count]))
-    return Difference(max_abs_logit=float(scores.max()), max_abs_box=float(boxes.max()), unmatched_queries=unmatched)
+    found_logits, expected_logits = _logit(found.scores), _logit(expected.scores)
+    labels = np.array(expected.labels, object)
+    free = np.ones(len(labels), bool)
+    unmatched, logits, boxes = 0, [0.0], [0.0]
+    for label, logit, box in zip(found.labels, found_logits, found.boxes_xyxy, strict=True):
+        (counterparts,) = np.nonzero(free & (labels == label) & (np.abs(expected_logits - logit) <= TIE))
+        if not len(counterparts):
+            unmatched += 1
+            continue
+        apart = (np.abs(expected.boxes_xyxy[counterparts] - box) / box_scale).max(axis=1)
+        nearest = counterparts[apart.argmin()]
+        free[nearest] = False
+        logits.append(float(np.abs(expected_logits[nearest] - logit)))
+        boxes.append(float(apart.min()))
+    is_full = len(found) == DETECTION_OPTIONS.max_detections
+    lowest = found_logits[-1] + TIE if is_full else -np.inf
+    missing = int((free & (expected_logits > lowest)).sum())
+    return Difference(max_abs_logit=max(logits), max_abs_box=max(boxes), unmatched_queries=unmatched + missing)
 
 
 def _logit(scores: Floats) -> Array:

@@ -6,7 +6,7 @@ with the original itself.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,8 @@ _CAPTIONS = (
 
 def verify_profile(
     profile: Profile, model: GroundingDino, folder: Path, goldens: Path, *, golden_expected: bool
-) -> list[Row]:
-    """Compare all stages of a built profile; starts its server for the last.
+) -> Iterator[Row]:
+    """Compare all stages of a built profile, one after the other; starts its server for the last.
 
     Args:
         profile: what was built.
@@ -52,32 +52,30 @@ def verify_profile(
     golden = find_golden(goldens, weights_sha256(weights.items()))
     # Full-size stages hold gigabytes: each is opened for its rows and closed after them.
     raw, cleaned = folder / "onnx" / "raw", folder / "onnx"
-    rows = []
     if golden:
-        rows.append(_row("torch", "original", len(golden.cases), compare_forced(golden, module.forced)))
+        yield _row("torch", "original", len(golden.cases), compare_forced(golden, module.forced))
     else:
         print(f"no answers of the original for these weights in {goldens} (make goldens makes ours)")
         if golden_expected:
-            rows.append(_row("torch", "original", 0, NO_DIFFERENCE))
-    rows.append(_row("onnx", "torch", len(cases), compare(OnnxStage(raw), module.forced, cases)))
-    rows.append(_row("cleaned", "onnx", len(cases), compare(OnnxStage(cleaned), OnnxStage(raw).forced, cases)))
+            yield _row("torch", "original", 0, NO_DIFFERENCE)
+    yield _row("onnx", "torch", len(cases), compare(OnnxStage(raw), module.forced, cases))
+    yield _row("cleaned", "onnx", len(cases), compare(OnnxStage(cleaned), OnnxStage(raw).forced, cases))
     if golden:
         difference = compare_forced(golden, OnnxStage(cleaned).forced)
-        rows.append(_row("cleaned", "original", len(golden.cases), difference))
+        yield _row("cleaned", "original", len(golden.cases), difference)
     engine = OpenVinoStage(folder / "engine", OpenVinoSettings(threads=profile.threads))
-    rows.append(_row("engine", "cleaned", len(cases), compare(engine, OnnxStage(cleaned).forced, cases)))
+    yield _row("engine", "cleaned", len(cases), compare(engine, OnnxStage(cleaned).forced, cases))
     ports = ServerPorts.given_or_unused(os.environ)
     with running_server(folder / "repository", ports=ports, log_file=folder / "verify-server.log") as server:
         served = ServedStage(server.grpc_url, engine)
-        rows.append(_row("served", "torch", len(cases), compare(served, module.forced, cases)))
+        yield _row("served", "torch", len(cases), compare(served, module.forced, cases))
         requests = torch_detection_cases(profile.preprocess, engine, module.forced)
-        rows.append(_row("detections", "torch", *compare_detections(server.grpc_url, requests)))
+        yield _row("detections", "torch", *compare_detections(server.grpc_url, requests))
         if golden:
             difference = compare_free(golden, served, module.forced)
-            rows.append(_row("served", "original", len(golden.cases), difference))
+            yield _row("served", "original", len(golden.cases), difference)
             requests = original_detection_cases(golden, profile.preprocess, engine, module.forced)
-            rows.append(_row("detections", "original", *compare_detections(server.grpc_url, requests)))
-    return rows
+            yield _row("detections", "original", *compare_detections(server.grpc_url, requests))
 
 
 def _row(stage: str, against: str, cases: int, found: Difference) -> Row:

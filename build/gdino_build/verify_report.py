@@ -1,4 +1,4 @@
-"""What `verify` found: one row for each stage, as a table to read and as verify.json."""
+"""What `verify` found: one row for each stage, as a line to read and in verify.json."""
 
 import json
 import math
@@ -10,6 +10,7 @@ from gdino_build.parity import Difference, Tolerance
 
 # FP32 sums in another order: what remains when the TopK ties are taken out (see parity).
 TOLERANCE = Tolerance(logit=1e-4, box=1e-5)
+TABLE_HEAD = f"{'stage':<12}{'against':<12}{'cases':>6}{'logit':>11}{'box':>11}{'unmatched':>11}  result"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +47,13 @@ def _json_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def format_rows(rows: list[Row]) -> str:
-    """The rows as a table to read."""
-    lines = [f"{'stage':<12}{'against':<12}{'cases':>6}{'logit':>11}{'box':>11}{'unmatched':>11}  result"]
-    lines += [
+def format_row(row: Row) -> str:
+    """The row as a line below TABLE_HEAD."""
+    return (
         f"{row.stage:<12}{row.against:<12}{row.cases:>6}{row.difference.max_abs_logit:>11.1e}"
         f"{row.difference.max_abs_box:>11.1e}{row.difference.unmatched_queries:>11}  "
         + ("passed" if row.passed else "FAILED")
-        for row in rows
-    ]
-    return "\n".join(lines)
+    )
 
 
 def write_rows(rows: list[Row], path: Path) -> None:

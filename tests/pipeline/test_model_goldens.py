@@ -12,20 +12,35 @@ from torch import Tensor
 
 from gdino_build.against_original import compare_forced, golden_inputs
 from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
-from gdino_build.golden import Answer, Golden, load_golden, weights_sha256
-from gdino_build.model import DEMO, SWINT_OGC, GroundingDino, geometry, grounding_dino, swin, text, transformer
+from gdino_build.golden import Answer, Golden, load_golden, pixels_sha256, weights_sha256
+from gdino_build.model import (
+    DEMO,
+    SWINB_COGCOOR,
+    SWINT_OGC,
+    GroundingDino,
+    geometry,
+    grounding_dino,
+    swin,
+    text,
+    transformer,
+)
 from gdino_build.model.attention import DeformableAttention
 from gdino_build.model.geometry import Geometry
 from gdino_build.model.projection import PictureGroupNorm
 from gdino_build.model.swin import PatchMerging, SwinBlock, shift_mask
 from gdino_build.model.transformer import TextTokens, Transformer, contrastive_logits
+from gdino_build.profile import load_profile
 from gdino_build.random_weights import random_state_dict
+from gdino_build.served import preprocessed
 from gdino_build.stages import TorchStage
 from gdino_build.verify_report import TOLERANCE
+from gdino_core import contract
 
 ROOT = Path(__file__).parents[2]
 TEXT_TOLERANCE = 1e-5
 SCORE_TOLERANCE = 1e-5
+FULL_SIZE = {"swint_random": SWINT_OGC, "swinb_random": SWINB_COGCOOR}
+PROFILES = {"demo_random": "demo-cpu", "swint_random": "swint-cpu", "swinb_random": "swinb-cpu"}
 
 
 @cache
@@ -54,11 +69,6 @@ def assert_as_the_original(model: GroundingDino, answers: Golden) -> None:
     assert answers.cases
     found = compare_forced(answers, TorchStage(model).forced)
     assert found.within(TOLERANCE), found
-
-
-@pytest.fixture(scope="module")
-def swint_model() -> GroundingDino:
-    return load_model(SWINT_OGC, random_state_dict(SWINT_OGC))
 
 
 def test_the_goldens_belong_to_the_random_weights_of_today(demo_state: dict[str, Tensor]) -> None:
@@ -102,18 +112,43 @@ def test_the_bundled_checkpoint_answers_as_the_original() -> None:
     assert_as_the_original(load_model(DEMO, state), answers)
 
 
-def test_the_full_size_goldens_belong_to_the_random_weights_of_today(swint_model: GroundingDino) -> None:
-    assert sha256_of(swint_model.state_dict()) == golden("swint_random").weights_sha256
+@cache
+def full_size_model(name: str) -> GroundingDino:
+    config = FULL_SIZE[name]
+    return load_model(config, random_state_dict(config))
+
+
+@pytest.mark.parametrize("name", ["swint_random", pytest.param("swinb_random", marks=pytest.mark.full)])
+def test_the_full_size_goldens_belong_to_the_random_weights_of_today(name: str) -> None:
+    assert sha256_of(full_size_model(name).state_dict()) == golden(name).weights_sha256
 
 
 @pytest.mark.parametrize(
-    "case",
-    [pytest.param(name, marks=pytest.mark.full if name == "large" else ()) for name in case_names("swint_random")],
+    ("name", "case"),
+    [
+        pytest.param(
+            name, case.name, marks=pytest.mark.full if name == "swinb_random" or min(case.valid_hw) > 700 else ()
+        )
+        for name in FULL_SIZE
+        for case, _ in golden(name).cases
+    ],
 )
-def test_full_size_swin_t_answers_as_the_original(swint_model: GroundingDino, case: str) -> None:
-    answers = one_case("swint_random", case)
-    assert_as_the_original(swint_model, answers)
-    assert text_difference(swint_model, answers.cases[0][1]) <= TEXT_TOLERANCE
+def test_full_size_models_answer_as_the_original(name: str, case: str) -> None:
+    answers = one_case(name, case)
+    assert_as_the_original(full_size_model(name), answers)
+    assert text_difference(full_size_model(name), answers.cases[0][1]) <= TEXT_TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name in PROFILES for case in case_names(name)])
+def test_the_server_resizes_pictures_to_the_pixels_that_the_original_saw(name: str, case: str) -> None:
+    [(described, answer)] = one_case(name, case).cases
+    height, width = described.valid_hw
+    pixels = described.padded_picture()[:height, :width]
+    if described.picture_hw != described.valid_hw:
+        inputs, _ = preprocessed(described.picture(), (described.caption,), load_profile(PROFILES[name]).preprocess)
+        assert tuple(inputs[contract.VALID_HW][0]) == described.valid_hw
+        pixels = inputs[contract.PIXELS][0, :, :height, :width].transpose(1, 2, 0)
+    assert pixels_sha256(pixels) == answer.pixels_sha256
 
 
 Patch = pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from gdino_build.against_original import compare_forced, compare_free, find_golden
 from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden, tokens_in_frame
 from gdino_build.parity import NO_DIFFERENCE, Answers, Arrays, Difference, ForcedAnswers, Ints, Tolerance, compare
+from gdino_build.served import DETECTION_OPTIONS, detections_difference
 from gdino_build.verify import picture_cases
-from gdino_build.verify_report import TOLERANCE, Row, format_rows, write_rows
+from gdino_build.verify_report import TABLE_HEAD, TOLERANCE, Row, format_row, write_rows
+from gdino_client import Detections
 from gdino_core import contract
+from gdino_core.detections import DetectionArrays
 from gdino_core.prompt import encode_prompt
 
 SMALL = Difference(max_abs_logit=3e-6, max_abs_box=2e-7, unmatched_queries=0)
@@ -121,14 +125,14 @@ def test_a_row_fails_for_any_one_reason(failed: Row) -> None:
     assert ROW.passed
     assert not failed.passed
     assert failed.to_dict()["passed"] is False
-    assert "FAILED" in format_rows([failed])
-    assert "FAILED" not in format_rows([ROW])
+    assert "FAILED" in format_row(failed)
+    assert "FAILED" not in format_row(ROW)
 
 
-def test_the_table_has_a_line_for_each_row() -> None:
-    header, line = format_rows([ROW]).splitlines()
-    assert header.split() == ["stage", "against", "cases", "logit", "box", "unmatched", "result"]
-    assert line.split() == ["onnx", "torch", "4", "3.0e-06", "2.0e-07", "0", "passed"]
+def test_the_line_of_a_row_stands_below_the_head_of_the_table() -> None:
+    assert TABLE_HEAD.split() == ["stage", "against", "cases", "logit", "box", "unmatched", "result"]
+    assert format_row(ROW).split() == ["onnx", "torch", "4", "3.0e-06", "2.0e-07", "0", "passed"]
+    assert format_row(ROW).index("passed") == TABLE_HEAD.index("result")
 
 
 # comparing
@@ -224,3 +228,80 @@ def test_the_golden_of_just_these_weights_is_found_among_others(tmp_path: Path) 
     assert found.model == "tiny"
     assert find_golden(tmp_path, "2" * 64) is None
     assert find_golden(tmp_path / "nowhere", "1" * 64) is None
+
+
+# detections
+
+
+LABELS = ("cat", "dog", "cat")
+SCORES = (0.9, 0.50001, 0.5)
+BOXES = np.array([[0, 0, 50, 20], [10, 0, 60, 20], [20, 0, 70, 20]], np.float32)
+
+
+def expected_detections(labels: tuple[str, ...] = LABELS, scores: tuple[float, ...] = SCORES) -> DetectionArrays:
+    index = np.full(len(labels), -1, np.int32)
+    boxes = np.resize(BOXES, (len(labels), 4))
+    return DetectionArrays(
+        boxes_xyxy=boxes, scores=np.array(scores, np.float32), labels=list(labels), label_index=index
+    )
+
+
+def found_detections(order: tuple[int, ...] = (0, 1, 2), **changes: object) -> Detections:
+    same = expected_detections()
+    values: dict[str, Any] = {
+        "boxes_xyxy": same.boxes_xyxy[list(order)],
+        "scores": same.scores[list(order)],
+        "labels": tuple(same.labels[place] for place in order),
+        "label_index": same.label_index[list(order)],
+        "image_hw": (20, 100),
+        "prompt": ("cat", "dog"),
+    }
+    return Detections(**values | changes)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_detections_whose_scores_tie_may_come_in_another_order(order: tuple[int, ...]) -> None:
+    found = detections_difference(found_detections(order), expected_detections())
+    assert found == Difference(max_abs_logit=0.0, max_abs_box=0.0, unmatched_queries=0)
+
+
+def test_boxes_differ_by_fractions_of_the_picture() -> None:
+    shifted = found_detections(boxes_xyxy=BOXES + np.float32([[0] * 4, [0] * 4, [0, 0, 5, 1]]))
+    assert detections_difference(shifted, expected_detections()).max_abs_box == pytest.approx(0.05)
+
+
+def test_scores_differ_as_logits() -> None:
+    found = detections_difference(found_detections(scores=np.float32([0.9, 0.50001, 0.50002])), expected_detections())
+    assert found.max_abs_logit == pytest.approx(8e-5, rel=1e-2)
+    assert found.unmatched_queries == 0
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(found_detections(scores=np.float32([0.91, 0.50001, 0.5])), id="another score"),
+        pytest.param(found_detections(labels=("cat", "dog", "dog")), id="another label"),
+    ],
+)
+def test_a_detection_without_a_counterpart_leaves_one_unmatched_on_either_side(found: Detections) -> None:
+    assert detections_difference(found, expected_detections()).unmatched_queries == 2
+
+
+def test_a_detection_that_the_server_lost_is_unmatched() -> None:
+    assert detections_difference(found_detections((0, 1)), expected_detections()).unmatched_queries == 1
+    assert detections_difference(found_detections(()), expected_detections()).unmatched_queries == 3
+
+
+def test_spare_detections_below_the_limit_are_not_missed() -> None:
+    limit, spare = DETECTION_OPTIONS.max_detections, 2
+    labels, scores = ("cat",) * (limit + spare), tuple(np.linspace(0.9, 0.1, limit + spare))
+    expected = expected_detections(labels, scores)
+    full = found_detections(
+        boxes_xyxy=expected.boxes_xyxy[:limit],
+        scores=expected.scores[:limit],
+        labels=labels[:limit],
+        label_index=expected.label_index[:limit],
+    )
+    assert detections_difference(full, expected).unmatched_queries == 0
+    lost = replace(full, boxes_xyxy=full.boxes_xyxy[1:], scores=full.scores[1:], labels=full.labels[1:])
+    assert detections_difference(lost, expected).unmatched_queries > 0

@@ -19,3 +19,4 @@ original make_goldens --model demo --weights demo/checkpoint.safetensors --out t
 original make_parameter_names
 original make_prompt_goldens
 original make_resize_goldens
+original make_batch_goldens

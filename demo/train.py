@@ -1,7 +1,8 @@
-"""Train the demo checkpoint from nothing on scenes of the demo world.
+"""Train the demo checkpoint, from nothing or from an older one, on scenes of the demo world.
 
     python demo/train.py --steps 3700 --out out/demo-train            start
     python demo/train.py --steps 3700 --out out/demo-train --resume   go on
+    python demo/train.py --steps 600 --lr 1e-4 --start-from demo/checkpoint.safetensors --out out/demo-tune
 
 The folder receives train.log, state.pt (to resume) and checkpoint.safetensors (averaged weights, as float16).
 """
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from batches import Batch, TrainingBatches
-from evaluate import evaluate_model
+from evaluate import evaluate_model, load_checkpoint
 from gdino_build.model import DEMO, GroundingDino
 from initialisation import initialise
 from losses import compute_losses
@@ -46,6 +47,7 @@ class TrainingSettings:
         peak_lr: learning rate after warm-up.
         clip_norm: largest gradient norm.
         seed: of weights and scenes.
+        start_from: a checkpoint whose weights take the place of those of the seed.
         evaluate_every: steps between evaluations on EVALUATION_SCENES held-out scenes; 0 for none.
         stop_after_seconds: of this run; None for no limit.
         out: folder for log, state and checkpoint.
@@ -56,6 +58,7 @@ class TrainingSettings:
     peak_lr: float
     clip_norm: float
     seed: int
+    start_from: Path | None
     evaluate_every: int
     stop_after_seconds: float | None
     out: Path
@@ -65,13 +68,15 @@ class Trainer:
     """Weights, their average and the optimiser, at one step of a schedule."""
 
     def __init__(self, settings: TrainingSettings, device: torch.device) -> None:
-        """Start at step 0 with the weights of the seed."""
+        """Start at step 0 with the weights of the seed or of a checkpoint."""
         self.settings = settings
         self.device = device
         self.step = 0
         self.trained_seconds = 0.0
         self.model = GroundingDino(DEMO)
         initialise(self.model, settings.seed)
+        if settings.start_from is not None:
+            self.model.load_state_dict(load_checkpoint(settings.start_from).state_dict())
         self.model.to(device).train()
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         decayed = [parameter for parameter in self.model.parameters() if parameter.dim() > 1]
@@ -234,7 +239,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=5e-4, help="peak learning rate")
     parser.add_argument("--clip", type=float, default=0.1, help="largest gradient norm")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and scenes (default: %(default)s)")
+    parser.add_argument("--start-from", type=Path, metavar="FILE", help="weights of this checkpoint, not of the seed")
     parser.add_argument("--eval-every", type=int, default=1000, help="steps between evaluations; 0 for none")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser.parse_args()
@@ -250,6 +256,7 @@ def main() -> None:
         peak_lr=arguments.lr,
         clip_norm=arguments.clip,
         seed=arguments.seed,
+        start_from=arguments.start_from,
         evaluate_every=arguments.eval_every,
         stop_after_seconds=None if arguments.minutes is None else arguments.minutes * 60,
         out=arguments.out,

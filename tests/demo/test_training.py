@@ -47,6 +47,7 @@ def settings_in(folder: Path, steps: int = 100) -> TrainingSettings:
         peak_lr=1e-3,
         clip_norm=0.1,
         seed=0,
+        start_from=None,
         evaluate_every=0,
         stop_after_seconds=None,
         out=folder,
@@ -115,6 +116,17 @@ def test_a_checkpoint_holds_the_averaged_weights_in_half_precision(tmp_path: Pat
     loaded = load_checkpoint(path).state_dict()
     for name, tensor in trainer.average.state_dict().items():
         torch.testing.assert_close(loaded[name], tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_training_starts_from_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
+    Trainer(settings_in(tmp_path), CPU).save()
+    path = tmp_path / "checkpoint.safetensors"
+    tuned = Trainer(replace(settings_in(tmp_path), seed=1, start_from=path), CPU)
+    for one, other in zip(tuned.model.parameters(), load_checkpoint(path).parameters(), strict=True):
+        assert one.requires_grad
+        assert torch.equal(one, other)
+    for one, other in zip(tuned.average.parameters(), tuned.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_resuming_without_a_state_says_what_to_do(tmp_path: Path) -> None:

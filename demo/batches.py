@@ -18,8 +18,11 @@ from scenes import ASPECT_RANGE, LABELS, Scene, boxes_xyxy, random_scene, render
 TRAINING_STREAM, EVALUATION_STREAM, SAMPLES_STREAM = 0, 1, 2
 
 TEXT_BUCKETS = (16, 32, 48, 64, 80)
-BUCKETS_HW = load_profile("demo-cpu").preprocess.resolution_buckets  # the sizes that serving will use
 SHORT_SIDE_RANGE = (96, 128)
+# The sizes that serving will use, but for those of very thin pictures.
+BUCKETS_HW = tuple(
+    hw for hw in load_profile("demo-cpu").preprocess.resolution_buckets if min(hw) >= SHORT_SIDE_RANGE[1]
+)
 FULL_SIZE_SHARE = 0.5  # of the pictures have the short side that serving will use
 PROMPT_SIZES = (6, 12, 24)  # most labels a prompt of one batch has
 PROMPT_SIZE_SHARES = (0.2, 0.3, 0.5)

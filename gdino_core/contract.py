@@ -1,6 +1,7 @@
 """The tensor contract: names, defaults and version shared by server, build and clients.
 
-The shapes and types stand in README.md and config.pbtxt; a change to any of them raises CONTRACT_VERSION.
+The shapes and types stand in README.md and config.pbtxt; a change to any of them raises CONTRACT_VERSION, but
+for a further optional input.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ BOX_THRESHOLD: Final = "BOX_THRESHOLD"  # FP32 [1], optional
 TEXT_THRESHOLD: Final = "TEXT_THRESHOLD"  # FP32 [1], optional
 NMS_IOU: Final = "NMS_IOU"  # FP32 [1], optional
 MAX_DETECTIONS: Final = "MAX_DETECTIONS"  # INT32 [1], optional
+REMOVE_COMBINED: Final = "REMOVE_COMBINED"  # BOOL [1], optional
 
 # Public outputs.
 BOXES: Final = "BOXES"  # FP32 [n,4], x0 y0 x1 y1 in pixels of the original picture

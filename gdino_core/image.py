@@ -1,8 +1,8 @@
 """Turn an encoded picture into the pixels that the detector reads.
 
 Source: GroundingDINO, groundingdino/datasets/transforms.py, resize(), and groundingdino/util/inference.py,
-load_image(). Beyond the original: EXIF orientation is applied, 16-bit gray is scaled instead of clipped to
-white, and no picture is too thin.
+load_image(). Beyond the original: EXIF orientation is applied, and 16-bit gray is scaled instead of clipped to
+white.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base as ExifTag
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError, ImageError
 from gdino_core.settings import PreprocessSettings
 
@@ -30,6 +30,7 @@ _OPENERS: Final[dict[str, Callable[[IO[bytes]], ImageFile.ImageFile]]] = {
     "PNG": PngImageFile,
     "WebP": WebPImageFile,
     "BMP": BmpImageFile,
+    "GIF": GifImageFile,
     "TIFF": TiffImageFile,
 }
 # Name, offset, bytes. The formats that are not accepted are here to name what was sent by mistake.
@@ -59,7 +60,7 @@ _SIGNATURES: Final = (
     ("base64 text", 0, b"/9j/"),
     ("base64 text", 0, b"iVBORw0KGgo"),
 )
-_ACCEPTED: Final = "send the bytes of a JPEG, PNG, WebP, BMP or TIFF file"
+_ACCEPTED: Final = "send the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file"
 _TRANSPOSE_BY_ORIENTATION: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,13 +91,17 @@ def preprocess_image(data: bytes, settings: PreprocessSettings) -> PreparedImage
     """Decode, resize and pad an encoded picture.
 
     Raises:
-        ImageError: the bytes are no picture that is accepted, are damaged, or are over a limit.
+        ImageError: the bytes are no picture that is accepted, are damaged or over a limit, or it is too thin.
     """
     return prepare_image(decode_image(data, settings), settings)
 
 
 def prepare_image(image: Image.Image, settings: PreprocessSettings) -> PreparedImage:
-    """Resize an RGB picture and pad it at the bottom and right to its bucket."""
+    """Resize an RGB picture and pad it at the bottom and right to its bucket.
+
+    Raises:
+        ImageError: it is too thin.
+    """
     image_hw = (image.height, image.width)
     height, width = resized_hw(image_hw, settings.short_side, settings.long_side)
     bucket_h, bucket_w = choose_bucket((height, width), settings.resolution_buckets)
@@ -118,7 +123,7 @@ def decode_image(data: bytes, settings: PreprocessSettings) -> Image.Image:
     original uses; of 16-bit gray the high byte is kept; of an animation the first frame.
 
     Args:
-        data: a whole JPEG, PNG, WebP, BMP or TIFF file.
+        data: a whole JPEG, PNG, WebP, BMP, GIF or TIFF file.
         settings: its limits are checked before pixels are decoded.
 
     Raises:
@@ -151,14 +156,16 @@ def decode_image(data: bytes, settings: PreprocessSettings) -> Image.Image:
 def resized_hw(image_hw: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
     """Return the height and width that the original resizes a picture to.
 
-    Two limits are added for very thin pictures: a side has at least 1 pixel (the original asks for an empty
-    picture and fails), and the long side at most `long_side` rounded up to the stride (the original rounds
-    the short side first and can overshoot without bound, which no bucket would hold).
+    The original rounds the short side before it takes the long one from it, so that the long side of a very
+    thin picture can be up to twice `long_side` (settings.longest_resized_side).
 
     Args:
         image_hw: height and width of the picture, 1 or more.
         short_side: pixels wanted for the short side.
-        long_side: most pixels of the long side.
+        long_side: pixels at which the long side stops growing and the short side gives way.
+
+    Raises:
+        ImageError: the short side would have no pixel left; the original fails there too.
 
     Source: GroundingDINO, groundingdino/datasets/transforms.py, resize(), get_size_with_aspect_ratio().
     """
@@ -166,11 +173,16 @@ def resized_hw(image_hw: tuple[int, int], short_side: int, long_side: int) -> tu
     short, long = min(image_hw), max(image_hw)
     size = short_side
     if long / short * size > long_side:
-        size = max(1, round(long_side * short / long))
-    if short != size:
-        height, width = (int(size * height / width), size) if width < height else (size, int(size * width / height))
-    longest = -(-long_side // STRIDE) * STRIDE
-    return min(height, longest), min(width, longest)
+        size = round(long_side * short / long)
+    if size == 0:
+        raise ImageError(
+            f"the picture of {height}x{width} (height x width) is too thin: at a long side of {long_side} "
+            "not half a pixel is left of the short one",
+            fix=f"cut it into pieces that are less than {2 * long_side} times as long as they are wide",
+        )
+    if short == size:
+        return height, width
+    return (int(size * height / width), size) if width < height else (size, int(size * width / height))
 
 
 def choose_bucket(resized_hw: tuple[int, int], buckets: tuple[tuple[int, int], ...]) -> tuple[int, int]:

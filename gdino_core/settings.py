@@ -23,8 +23,9 @@ class PreprocessSettings:
 
     Attributes:
         short_side: pixels of the resized picture's short side.
-        long_side: most pixels of its long side; the short side gives way.
-        resolution_buckets: heights and widths (H, W) that pictures are padded to, multiples of STRIDE.
+        long_side: pixels of its long side at which the short side gives way; see longest_resized_side.
+        resolution_buckets: heights and widths (H, W) that pictures are padded to, multiples of STRIDE; every
+            picture that the original can resize fits one.
         text_buckets: numbers of tokens that prompts are padded to, rising, at most MAX_TOKENS.
         max_image_bytes: most bytes of an encoded picture.
         max_image_pixels: most pixels of a picture as it was sent, checked before it is decoded.
@@ -85,6 +86,16 @@ class PreprocessSettings:
         )
 
 
+def longest_resized_side(resized_short: int, long_side: int) -> int:
+    """Return how long a picture can be after resizing that is `resized_short` pixels on its short side.
+
+    The original rounds the short side, `long_side / aspect`, and then takes the long one as so many times the
+    aspect. Where it rounded up by half a pixel, the aspect was `long_side / (resized_short - 1/2)`: 1333 becomes
+    1345 at a short side of 56, and nearly twice 1333 at 1.
+    """
+    return long_side + long_side // (2 * resized_short - 1)
+
+
 def _check_resolution_buckets(buckets: tuple[tuple[int, int], ...], short_side: int, long_side: int) -> None:
     if not buckets:
         raise ConfigError("resolution_buckets is empty", fix="name at least one HEIGHTxWIDTH, such as 800x1344")
@@ -94,17 +105,17 @@ def _check_resolution_buckets(buckets: tuple[tuple[int, int], ...], short_side: 
                 f"resolution bucket {height}x{width} is not made of multiples of {STRIDE}",
                 fix=f"round both up to a multiple of {STRIDE}, the stride of the backbone",
             )
-    # Resized sides are at most short_side and long_side rounded up to the stride (image.resized_hw),
-    # and buckets are multiples of it: holding these two sizes proves that every picture fits one.
-    for kind, needed_h, needed_w in (
-        ("landscape", short_side, long_side),
-        ("portrait", long_side, short_side),
-    ):
-        if not any(height >= needed_h and width >= needed_w for height, width in buckets):
-            raise ConfigError(
-                f"no resolution bucket holds a {kind} picture of {needed_h}x{needed_w} (height x width)",
-                fix=f"add {_round_up(needed_h)}x{_round_up(needed_w)} to resolution_buckets",
-            )
+    # These are the largest sizes that image.resized_hw() gives: holding them proves that every picture fits.
+    for short in range(short_side, 0, -1):
+        long = longest_resized_side(short, long_side)
+        # One bucket for the usual pictures, and one for all that are thinner.
+        added = (short, long if short == short_side else longest_resized_side(1, long_side))
+        for needed, remedy in (((short, long), added), ((long, short), added[::-1])):
+            if not any(height >= needed[0] and width >= needed[1] for height, width in buckets):
+                raise ConfigError(
+                    f"no resolution bucket holds a picture resized to {needed[0]}x{needed[1]} (height x width)",
+                    fix=f"add {_round_up(remedy[0])}x{_round_up(remedy[1])} to resolution_buckets",
+                )
 
 
 def _check_text_buckets(buckets: tuple[int, ...]) -> None:

@@ -63,7 +63,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _add_question(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a JPEG, PNG, WebP, BMP or TIFF file")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a JPEG, PNG, WebP, BMP, GIF or TIFF file")
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", metavar="CAPTION", help='phrases, each ended by ".", as in "cat . dog ."')
     prompt.add_argument(
@@ -117,6 +117,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "--max-detections", type=int, metavar="N", help=f"at most so many (default {DEFAULT_MAX_DETECTIONS})"
+    )
+    options.add_argument(
+        "--remove-combined",
+        action="store_const",
+        const=True,
+        help="in a caption's phrase, only the part around its best token (default: of all parts)",
     )
 
 

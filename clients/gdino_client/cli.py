@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     text_threshold=arguments.text_threshold,
                     nms_iou=arguments.nms_iou,
                     max_detections=arguments.max_detections,
+                    remove_combined=arguments.remove_combined,
                 )
                 code = detect_pictures(ask, arguments.pictures, arguments.save_as, arguments.json)
         sys.stdout.flush()

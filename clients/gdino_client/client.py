@@ -49,13 +49,14 @@ class Client:
         text_threshold: float | None = None,
         nms_iou: float | None = None,
         max_detections: int | None = None,
+        remove_combined: bool | None = None,
         timeout_s: float | None = None,
     ) -> Detections:
         """Find what a prompt names in one picture.
 
         Args:
-            image: a path; the bytes of a JPEG, PNG, WebP, BMP or TIFF; a Pillow picture; or a uint8 array
-                [H, W, 3], RGB in [0, 255]. The EXIF orientation is applied, of a Pillow picture too: boxes
+            image: a path; the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF; a Pillow picture; or a uint8
+                array [H, W, 3], RGB in [0, 255]. The EXIF orientation is applied, of a Pillow picture too: boxes
                 are in pixels of the picture as it is looked at.
             prompt: a caption in GroundingDINO's syntax, such as "cat . remote control ."; or a sequence of
                 labels, which come back verbatim. A caption's score is its best token's, a label's the mean
@@ -65,6 +66,8 @@ class Client:
             text_threshold: tokens that score more make up a caption's phrase, in [0, 1]; the default is 0.25.
             nms_iou: drop a box that overlaps a better one of its label by more, in (0, 1]; by default off.
             max_detections: how many to keep, the best ones; the default is 300.
+            remove_combined: keep of a caption's phrase only the part around its best token, so that it never
+                joins words of two phrases ("cat remote"); by default off, as in the original.
             timeout_s: seconds to wait for the answer; the default is the client's.
 
         Raises:
@@ -87,6 +90,7 @@ class Client:
             text_threshold=text_threshold,
             nms_iou=nms_iou,
             max_detections=max_detections,
+            remove_combined=remove_combined,
         )
         self._check_contract(timeout_s)
         result = self._connection.infer(MODEL_GROUNDING_DINO, tensors, timeout_s)

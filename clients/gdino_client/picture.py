@@ -138,7 +138,7 @@ def _unreadable(what: str, error: Exception) -> ImageError:
     reason = "no format that Pillow knows" if unknown else str(error) or type(error).__name__
     return ImageError(
         f"{what} cannot be read: {reason}",
-        fix="check that it opens in a viewer, and is a JPEG, PNG, WebP, BMP or TIFF",
+        fix="check that it opens in a viewer, and is a JPEG, PNG, WebP, BMP, GIF or TIFF",
     )
 
 

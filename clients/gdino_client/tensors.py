@@ -21,6 +21,7 @@ def request_tensors(
     text_threshold: float | None,
     nms_iou: float | None,
     max_detections: int | None,
+    remove_combined: bool | None,
 ) -> list[InferInput]:
     """Return the tensors of one request, each with the leading batch axis of 1; what is None is left out.
 
@@ -37,6 +38,8 @@ def request_tensors(
             tensors.append(_tensor(name, "FP32", np.array([[value]], dtype=np.float32)))
     if max_detections is not None:
         tensors.append(_tensor(contract.MAX_DETECTIONS, "INT32", _int32(max_detections)))
+    if remove_combined is not None:
+        tensors.append(_tensor(contract.REMOVE_COMBINED, "BOOL", np.array([[remove_combined]], dtype=np.bool_)))
     return tensors
 
 

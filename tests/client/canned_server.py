@@ -21,6 +21,7 @@ from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 Boxes = Sequence[tuple[float, float, float, float]]
 _DATATYPES = {"float32": "FP32", "int32": "INT32", "object": "BYTES"}
+_NUMPY_TYPES = {"FP32": np.float32, "INT32": np.int32, "BOOL": np.bool_}
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _read_tensors(request: Any) -> dict[str, Any]:
         if described.datatype == "BYTES":
             values = deserialize_bytes_tensor(raw)
         else:
-            values = np.frombuffer(raw, dtype={"FP32": np.float32, "INT32": np.int32}[described.datatype])
+            values = np.frombuffer(raw, dtype=_NUMPY_TYPES[described.datatype])
         tensors[described.name] = values.reshape(tuple(described.shape))
     return tensors
 

@@ -92,11 +92,11 @@ def test_json_in_a_file_leaves_the_table_on_standard_output(url: str, folder: Pa
 
 
 def test_options_reach_the_server(server: CannedServer, url: str) -> None:
-    options = "--box-threshold 0.5 --text-threshold 0.25 --nms-iou 0.75 --max-detections 3"
+    options = "--box-threshold 0.5 --text-threshold 0.25 --nms-iou 0.75 --max-detections 3 --remove-combined"
     assert detect(url, "one.jpg", *LABELS, *options.split()) == 0
     sent = server.requests[-1]
-    values = [sent[name].item() for name in ("BOX_THRESHOLD", "TEXT_THRESHOLD", "NMS_IOU", "MAX_DETECTIONS")]
-    assert values == [0.5, 0.25, 0.75, 3]
+    names = ("BOX_THRESHOLD", "TEXT_THRESHOLD", "NMS_IOU", "MAX_DETECTIONS", "REMOVE_COMBINED")
+    assert [sent[name].item() for name in names] == [0.5, 0.25, 0.75, 3, True]
 
 
 @pytest.mark.parametrize("name", ["out.png", "new/folder/out.jpg", "out.webp", "out.tiff", "out.BMP"])

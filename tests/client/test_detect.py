@@ -50,13 +50,22 @@ def test_a_caption_is_one_element_and_labels_are_one_each(
 def test_options_are_sent_only_when_given(server: CannedServer, client: Client, make_picture: MakePicture) -> None:
     client.detect(make_picture(), "cat .")
     assert set(server.requests[-1]) == {"model", "IMAGE", "PROMPT"}
-    client.detect(make_picture(), "cat .", box_threshold=0.0, text_threshold=0.5, nms_iou=0.75, max_detections=7)
+    client.detect(
+        make_picture(),
+        "cat .",
+        box_threshold=0.0,
+        text_threshold=0.5,
+        nms_iou=0.75,
+        max_detections=7,
+        remove_combined=True,
+    )
     sent = server.requests[-1]
     assert {name: sent[name].tolist() for name in set(sent) - {"model", "IMAGE", "PROMPT"}} == {
         "BOX_THRESHOLD": [[0.0]],
         "TEXT_THRESHOLD": [[0.5]],
         "NMS_IOU": [[0.75]],
         "MAX_DETECTIONS": [[7]],
+        "REMOVE_COMBINED": [[True]],
     }
 
 

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
+import gdino_core.image
 from gdino_core.errors import ImageError
 from gdino_core.image import decode_image, preprocess_image
 from gdino_core.settings import PreprocessSettings
 
-SETTINGS = PreprocessSettings(short_side=64, long_side=96, resolution_buckets=((64, 96), (96, 64)))
-FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF")
+SETTINGS = PreprocessSettings(
+    short_side=64, long_side=96, resolution_buckets=((64, 96), (96, 64), (64, 192), (192, 64))
+)
+FORMATS = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF")
 ORIENTATION = 0x0112
 # Four colours, one a corner: every flip and rotation shows.
 CORNERS = (
@@ -139,7 +144,7 @@ def test_samples_without_a_known_white_are_refused(dtype: type[np.generic]) -> N
         decode_image(data, SETTINGS)
 
 
-@pytest.mark.parametrize("image_format", ["PNG", "WebP", "TIFF", "MPO"])  # MPO: what many phones call JPEG
+@pytest.mark.parametrize("image_format", ["PNG", "WebP", "GIF", "TIFF", "MPO"])  # MPO: what many phones call JPEG
 def test_the_first_frame_of_an_animation_is_taken(image_format: str) -> None:
     others = [Image.new("RGB", (48, 32), (index, 0, 0)) for index in (1, 200)]
     data = encode(four_corners(), image_format, save_all=True, append_images=others, lossless=True)
@@ -159,8 +164,8 @@ def test_a_truncated_picture_is_named_with_its_bytes(image_format: str) -> None:
     [
         (b"hello", "5 bytes that are of no known format, b'hello'"),
         (bytes(1000), "1000 bytes that are of no known format"),
-        (encode(four_corners(), "GIF"), "look like GIF"),
         (encode(four_corners(), "ICO"), "no known format"),
+        (encode(four_corners(), "PDF"), "look like PDF"),
         (base64.b64encode(encode(four_corners(), "PNG")), "look like base64 text"),
         (base64.b64encode(encode(four_corners(), "JPEG")), "look like base64 text"),
         (b"data:image/png;base64,iVBORw0KGgo", "look like data URL"),
@@ -172,7 +177,7 @@ def test_a_truncated_picture_is_named_with_its_bytes(image_format: str) -> None:
 def test_what_is_no_accepted_picture_is_described(data: bytes, found: str) -> None:
     with pytest.raises(ImageError, match=found) as caught:
         decode_image(data, SETTINGS)
-    assert caught.value.fix == "send the bytes of a JPEG, PNG, WebP, BMP or TIFF file"
+    assert caught.value.fix == "send the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file"
 
 
 def test_no_bytes_at_all_are_refused() -> None:
@@ -180,18 +185,33 @@ def test_no_bytes_at_all_are_refused() -> None:
         decode_image(b"", SETTINGS)
 
 
-def test_too_many_bytes_are_refused_before_they_are_read() -> None:
+def test_too_many_bytes_are_refused_before_a_decoder_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(four_corners(), "BMP")
     check_upright(decode_image(data, replace(SETTINGS, max_image_bytes=len(data))))
+    monkeypatch.setattr(gdino_core.image, "_OPENERS", {})  # whoever asks for one gets a KeyError
     with pytest.raises(ImageError, match=f"IMAGE has {len(data)} bytes, the limit is {len(data) - 1}"):
         decode_image(data, replace(SETTINGS, max_image_bytes=len(data) - 1))
 
 
-@pytest.mark.parametrize("side", [10_000, 11_000, 60_000])
+@pytest.mark.parametrize("side", [10_000, 11_000, 50_000])
 def test_a_decompression_bomb_is_refused_by_its_header_without_a_warning(side: int) -> None:
-    # 10,000, 11,000 and 60,000 squared: below Pillow's own limit of 89 million, above it, above twice it.
+    # 10,000, 11,000 and 50,000 squared: below Pillow's own limit of 89 million, above it, above twice it.
     with pytest.raises(ImageError, match=f"{side}x{side} = {side * side} pixels, the limit is 67108864"):
         decode_image(png_header(side, side), SETTINGS)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_no_pixel_of_too_large_a_picture_is_decoded(image_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: ImageFile.ImageFile) -> None:
+        raise RuntimeError("pixels are decoded")
+
+    for opener in (ImageFile.ImageFile, TiffImageFile, WebPImageFile):  # those with a load() of their own
+        monkeypatch.setattr(opener, "load", load)
+    data = encode(four_corners(), image_format)
+    with pytest.raises(ImageError, match="48x32 = 1536 pixels, the limit is 1535"):
+        decode_image(data, replace(SETTINGS, max_image_pixels=1535))
+    with pytest.raises(ImageError, match="pixels are decoded"):  # within the limit they would be
+        decode_image(data, replace(SETTINGS, max_image_pixels=1536))
 
 
 def test_the_limit_of_pixels_is_ours_and_pillows_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,13 +223,19 @@ def test_the_limit_of_pixels_is_ours_and_pillows_is_left_alone(monkeypatch: pyte
     assert Image.MAX_IMAGE_PIXELS == 10
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 191), (191, 1), (2, 255)])
 def test_tiny_and_thin_pictures_are_prepared(size: tuple[int, int]) -> None:
     prepared = preprocess_image(encode(Image.new("RGB", size, (9, 9, 9)), "PNG"), SETTINGS)
     assert prepared.image_hw.tolist() == [size[1], size[0]]
     height, width = prepared.valid_hw.tolist()
     assert (prepared.pixels[:, :height, :width] == 9).all()
     assert min(height, width) >= 1
+
+
+@pytest.mark.parametrize("size", [(1, 192), (192, 1), (1, 5000)])
+def test_a_picture_of_which_no_pixel_would_be_left_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=f"{size[1]}x{size[0]} .* is too thin.*\n  fix: cut it .* less than 192 times"):
+        preprocess_image(encode(Image.new("RGB", size), "PNG"), SETTINGS)
 
 
 @settings(max_examples=300)

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from gdino_core.errors import ConfigError
 from gdino_core.settings import PreprocessSettings
 
+THIN = ((64, 2688), (2688, 64))
 SETTINGS = PreprocessSettings(
-    short_side=800, long_side=1333, resolution_buckets=((800, 1344), (1344, 800)), text_buckets=(16, 256)
+    short_side=800, long_side=1333, resolution_buckets=((800, 1344), (1344, 800), *THIN), text_buckets=(16, 256)
 )
 
 
 def test_settings_come_back_equal_from_config_pbtxt() -> None:
     parameters = SETTINGS.to_parameters()
-    assert parameters["resolution_buckets"] == "800x1344,1344x800"
+    assert parameters["resolution_buckets"] == "800x1344,1344x800,64x2688,2688x64"
     assert parameters["text_buckets"] == "16,256"
     assert all(isinstance(value, str) for value in parameters.values())
     assert PreprocessSettings.from_parameters(parameters) == SETTINGS
@@ -31,7 +32,7 @@ def test_settings_come_back_equal_from_config_pbtxt() -> None:
 def test_any_valid_settings_come_back_equal(
     short_side: int, extra: int, text_buckets: set[int], max_image_bytes: int
 ) -> None:
-    side = -(-(short_side + extra) // 32) * 32
+    side = -(-2 * (short_side + extra) // 32) * 32  # what the thinnest picture needs
     settings = PreprocessSettings(
         short_side=short_side,
         long_side=short_side + extra,
@@ -98,23 +99,27 @@ def test_a_bucket_off_the_stride_is_refused(bucket: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("buckets", "kind", "remedy"),
+    ("buckets", "size", "remedy"),
     [
-        (((800, 1344),), "portrait picture of 1333x800", "1344x800"),
-        (((1344, 800),), "landscape picture of 800x1333", "800x1344"),
-        (((800, 1312), (1344, 800)), "landscape picture of 800x1333", "800x1344"),
-        (((768, 1344), (1344, 800)), "landscape picture of 800x1333", "800x1344"),
+        (((800, 1344), *THIN), "1333x800", "1344x800"),
+        (((1344, 800), *THIN), "800x1333", "800x1344"),
+        (((800, 1312), (1344, 800), *THIN), "800x1333", "800x1344"),
+        (((768, 1344), (1344, 800), *THIN), "800x1333", "800x1344"),
+        (((800, 1344), (1344, 800)), "56x1345", "64x2688"),
+        (((800, 1344), (1344, 800), THIN[0]), "1345x56", "2688x64"),
+        (((800, 1344), (1344, 800), (64, 2656), THIN[1]), "1x2666", "32x2688"),
+        (((800, 1344), (1344, 800), (32, 2688), THIN[1]), "56x1345", "64x2688"),
     ],
 )
 def test_buckets_that_some_picture_would_not_fit_are_refused_with_the_bucket_to_add(
-    buckets: tuple[tuple[int, int], ...], kind: str, remedy: str
+    buckets: tuple[tuple[int, int], ...], size: str, remedy: str
 ) -> None:
-    with pytest.raises(ConfigError, match=f"no resolution bucket holds a {kind}.*\n  fix: add {remedy}"):
+    with pytest.raises(ConfigError, match=f"no resolution bucket holds .* {size} .*\n  fix: add {remedy} to"):
         replace(SETTINGS, resolution_buckets=buckets)
 
 
 def test_one_square_bucket_is_enough() -> None:
-    assert replace(SETTINGS, resolution_buckets=((1344, 1344),)).resolution_buckets == ((1344, 1344),)
+    assert replace(SETTINGS, resolution_buckets=((2688, 2688),)).resolution_buckets == ((2688, 2688),)
 
 
 @pytest.mark.parametrize(

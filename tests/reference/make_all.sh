@@ -18,5 +18,8 @@ done
 original make_goldens --model demo --weights demo/checkpoint.safetensors --out tests/goldens/demo_checkpoint.npz
 original make_parameter_names
 original make_prompt_goldens
+original make_predict_goldens
+original make_label_goldens
 original make_resize_goldens
+original make_picture_goldens
 original make_batch_goldens

@@ -36,6 +36,8 @@ _SIZES_HW = (
     *((1080, 1920), (1920, 1080), (2160, 3840), (3024, 4032), (720, 1280), (768, 1024)),  # cameras'
     *((100, 1000), (1000, 100), (300, 2999), (57, 431), (1500, 900), (601, 1001), (1001, 601)),  # too long
     *((128, 228), (228, 128), (128, 128), (129, 229), (120, 216), (90, 160), (150, 200)),  # the demo's limits
+    *((1, 500), (500, 1), (3, 700), (10, 3000), (3000, 10), (13, 2000), (1, 2665), (2665, 1), (57, 1333)),  # thin
+    *((287, 576), (639, 1279), (455, 1), (1, 303), (3, 456)),  # where rounding up half a pixel lengthens most
     *((1, 1), (1, 2), (2, 3), (7, 5), (31, 37), (1279, 1707), (1365, 2048), (797, 1329), (533, 887)),  # odd
 )
 _DRAWN = ((480, 640), (640, 427), (333, 500), (1080, 1920), (100, 1000), (800, 1000), (128, 228), (31, 37))
@@ -51,7 +53,7 @@ def main() -> None:
             "short_side": short,
             "long_side": long,
             "image_hw": hw,
-            "resized_hw": _shape(resize(_blank(hw), short, long)),
+            "resized_hw": _resized_hw(hw, short, long),
         }
         for short, long in _RESIZES
         for hw in _SIZES_HW
@@ -78,8 +80,12 @@ def _drawn_case(seed: int, image_hw: tuple[int, int], short_side: int, long_side
     }
 
 
-def _blank(image_hw: tuple[int, int]) -> Image.Image:
-    return Image.new("L", image_hw[::-1])
+def _resized_hw(image_hw: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int] | None:
+    """The size that the original gives, or None where it fails because no pixel is left."""
+    try:
+        return _shape(resize(Image.new("L", image_hw[::-1]), short_side, long_side))
+    except ValueError:
+        return None
 
 
 def _shape(picture: Image.Image) -> tuple[int, int]:

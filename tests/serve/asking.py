@@ -12,6 +12,7 @@ from gdino_build.serve import RunningServer
 from gdino_core import contract
 
 _OUTPUTS = (contract.BOXES, contract.SCORES, contract.LABELS, contract.LABEL_INDEX)
+_OPTION_TYPES = {contract.MAX_DETECTIONS: "INT32", contract.REMOVE_COMBINED: "BOOL"}
 _TIMEOUT_S = 60
 Answer = dict[str, np.ndarray]
 
@@ -49,7 +50,7 @@ def cache_hits(server: RunningServer, model: str) -> int:
 
 
 def tensor(name: str, values: list[object], data_type: str, batch: int = 1) -> grpc.InferInput:
-    numpy_type = {"BYTES": np.object_, "FP32": np.float32, "INT32": np.int32}[data_type]
+    numpy_type = {"BYTES": np.object_, "FP32": np.float32, "INT32": np.int32, "BOOL": np.bool_}[data_type]
     made = grpc.InferInput(name, [batch, len(values)], data_type)
     made.set_data_from_numpy(np.array([values] * batch, dtype=numpy_type))
     return made
@@ -61,6 +62,6 @@ def _infer(client: grpc.InferenceServerClient, question: Question) -> Answer:
         tensor(contract.PROMPT, [text.encode() for text in question.prompt], "BYTES"),
     ]
     for name, value in question.options:
-        inputs.append(tensor(name, [value], "INT32" if name == contract.MAX_DETECTIONS else "FP32"))
+        inputs.append(tensor(name, [value], _OPTION_TYPES.get(name, "FP32")))
     result = client.infer(contract.MODEL_GROUNDING_DINO, inputs, client_timeout=_TIMEOUT_S)
     return {name: result.as_numpy(name) for name in _OUTPUTS}

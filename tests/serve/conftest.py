@@ -48,7 +48,7 @@ def make_plan(engines: Path) -> RepositoryPlan:
         sources=SOURCES,
         engines=engines,
         preprocess=PreprocessSettings(
-            short_side=160, long_side=288, resolution_buckets=((160, 160), (160, 288), (288, 160))
+            short_side=160, long_side=288, resolution_buckets=((160, 160), (160, 576), (576, 160))
         ),
         openvino=OpenVinoSettings(threads=1),
         max_batch_size=8,

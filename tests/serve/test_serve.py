@@ -67,6 +67,16 @@ def test_each_optional_input_works_and_may_be_left_out(
     assert answer[contract.SCORES].shape == (1, kept)
 
 
+@pytest.mark.parametrize(("remove_combined", "labels"), [(False, [b"cat dog", b"cat dog"]), (True, [b"cat", b"dog"])])
+def test_phrases_are_kept_apart_when_asked_to(
+    server: RunningServer, remove_combined: bool, labels: list[bytes]
+) -> None:
+    # Below the logit of nothing, -10: every token counts, those of the other phrase too.
+    options = ((contract.TEXT_THRESHOLD, 1e-6), (contract.REMOVE_COMBINED, remove_combined))
+    answer = ask(server, Question(image=png(80, 100), prompt=CAPTION, options=options))
+    assert [label.replace(b"[SEP]", b"").strip() for label in answer[contract.LABELS][0]] == labels
+
+
 def test_garbage_beside_good_pictures_gets_a_sentence_and_the_server_goes_on(server: RunningServer) -> None:
     good, bad = Question(image=png(80, 100), prompt=CAPTION), Question(image=b"garbage" * 99, prompt=CAPTION)
     answers = ask_together(server, [good, bad, good, bad, good])
@@ -77,7 +87,7 @@ def test_garbage_beside_good_pictures_gets_a_sentence_and_the_server_goes_on(ser
         assert isinstance(error, InferenceServerException)
         assert error.status() == "StatusCode.INVALID_ARGUMENT"
         assert "IMAGE is not a picture: 693 bytes" in error.message()
-        assert "fix: send the bytes of a JPEG, PNG, WebP, BMP or TIFF file" in error.message()
+        assert "fix: send the bytes of a JPEG, PNG, WebP, BMP, GIF or TIFF file" in error.message()
     assert ask(server, good)[contract.SCORES].shape == (1, 2)
 
 

@@ -15,7 +15,7 @@ from gdino_core.triton_adapter import answer_each, input_arrays, read_parameters
 from tests.serve.asking import png
 from tests.serve.conftest import SOURCES
 
-SETTINGS = PreprocessSettings(short_side=32, long_side=64, resolution_buckets=((64, 64),), text_buckets=(16,))
+SETTINGS = PreprocessSettings(short_side=32, long_side=64, resolution_buckets=((128, 128),), text_buckets=(16,))
 
 
 class StandInTensor:
@@ -114,7 +114,7 @@ def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) ->
         ]
     )
     assert {name: (array.dtype.name, array.shape) for name, array in good.outputs.items()} == {
-        "PIXELS": ("uint8", (1, 3, 64, 64)),
+        "PIXELS": ("uint8", (1, 3, 128, 128)),
         "VALID_HW": ("int32", (1, 2)),
         "IMAGE_HW": ("int32", (1, 2)),
         "INPUT_IDS": ("int32", (1, 16)),

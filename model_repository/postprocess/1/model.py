@@ -16,6 +16,7 @@ _OPTIONS = {
     contract.TEXT_THRESHOLD: "text_threshold",
     contract.NMS_IOU: "nms_iou",
     contract.MAX_DETECTIONS: "max_detections",
+    contract.REMOVE_COMBINED: "remove_combined",
 }
 
 

@@ -1,4 +1,4 @@
-"""How the original reads a caption and names a phrase."""
+"""How the original reads a caption and names phrases."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,11 @@ import torch
 from groundingdino.models.GroundingDINO.bertwarper import (
     generate_masks_with_special_tokens_and_transfer_map as generate_masks,
 )
-from groundingdino.util.inference import preprocess_caption
-from groundingdino.util.utils import get_phrases_from_posmap
+from groundingdino.util.inference import predict, preprocess_caption
 from torch import Tensor
 from transformers import BertTokenizerFast
 
-__all__ = ["MAX_TOKENS", "TextMasks", "build_tokenizer", "name_phrase", "preprocess_caption", "text_masks"]
+__all__ = ["MAX_TOKENS", "TextMasks", "build_tokenizer", "predict", "preprocess_caption", "text_masks"]
 
 MAX_TOKENS = 256  # max_text_len of both configurations
 _VOCABULARY = Path(__file__).parents[3] / "gdino_core" / "vocab.txt"
@@ -46,16 +45,12 @@ class TextMasks:
 
 
 def text_masks(preprocessed: str, tokenizer: BertTokenizerFast) -> TextMasks:
-    """Tokenize a preprocessed caption and mask it, as GroundingDINO.forward() does."""
+    """Tokenize a preprocessed caption, mask it, and cut it to MAX_TOKENS, as GroundingDINO.forward() does."""
     tokenized = tokenizer([preprocessed], padding="longest", return_tensors="pt")
     special_tokens = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]", ".", "?"])
     attention, position_ids, _ = generate_masks(tokenized, special_tokens, tokenizer)
-    return TextMasks(input_ids=tokenized["input_ids"][0], position_ids=position_ids[0], attention=attention[0])
-
-
-def name_phrase(above_threshold: list[int], preprocessed: str, tokenizer: BertTokenizerFast) -> str:
-    """Name the phrase of the tokens above the text threshold ([CLS] is token 0), as predict() does."""
-    posmap = torch.zeros(MAX_TOKENS, dtype=torch.bool)
-    posmap[torch.tensor(above_threshold, dtype=torch.int64)] = True
-    phrase: str = get_phrases_from_posmap(posmap, tokenizer(preprocessed), tokenizer)
-    return phrase.replace(".", "")
+    return TextMasks(
+        input_ids=tokenized["input_ids"][0, :MAX_TOKENS],
+        position_ids=position_ids[0, :MAX_TOKENS],
+        attention=attention[0, :MAX_TOKENS, :MAX_TOKENS],
+    )

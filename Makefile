@@ -17,8 +17,8 @@ PROFILE_FILE := $(if $(filter %.toml,$(PROFILE)),$(PROFILE),build/gdino_build/pr
 BUILD := $(BIN)/gdino-build
 WEIGHTS_FLAG := $(if $(RANDOM_WEIGHTS),--random-weights,)
 
-MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py) gdino_core/contract.py \
-	$(addprefix build/gdino_build/,export.py checkpoint.py random_weights.py)
+MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py build/gdino_build/checkpoint/*.py) gdino_core/contract.py \
+	$(addprefix build/gdino_build/,export.py original_config.py random_weights.py)
 GRAPHS := text_encoder detector
 RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx) $(OUT)/onnx/raw/weights.json
 CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
@@ -30,7 +30,7 @@ REPOSITORY_SOURCES := $(shell find model_repository gdino_core -type f -not -pat
 .DELETE_ON_ERROR:
 
 help:  ## List what can be made
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@echo "  PROFILE=$(PROFILE) chooses what to build (build/gdino_build/profiles), RANDOM_WEIGHTS=1 needs no checkpoint"
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
@@ -76,6 +76,15 @@ verify: $(REPOSITORY)  ## Prove stage by stage, and through the server, that PRO
 inspect: $(CLEANED)  ## Print nodes, operators, inputs and outputs before and after cleaning
 	$(BUILD) inspect --profile $(PROFILE)
 
+doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
+	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
+	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
+
+weights: $(READY)  ## Download and verify the official checkpoint of MODEL=swint|swinb (MIRROR=, FILE=, SOURCES=, FOLDER=, MANIFEST=)
+	@test -n "$(MODEL)" || { echo "make weights: name a model: MODEL=swint or MODEL=swinb" >&2; exit 2; }
+	@$(BUILD) weights '$(MODEL)' $(if $(MIRROR),--mirror '$(MIRROR)') $(if $(FILE),--file '$(FILE)') $(if $(SOURCES),--source $(SOURCES)) \
+		$(if $(FOLDER),--folder '$(FOLDER)') $(if $(MANIFEST),--manifest '$(MANIFEST)')
+
 train: $(READY)  ## Train the demo checkpoint from nothing into out/demo-train (1 to 2 hours; resumes)
 	$(BIN)/python demo/train.py --out out/demo-train --steps 3700 $(if $(wildcard out/demo-train/state.pt),--resume,)
 
@@ -98,4 +107,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository demo serve verify inspect train goldens lint test test-full clean FORCE
+.PHONY: help setup repository demo serve verify inspect doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -7,14 +7,19 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdino_build.checkpoint import weights_files
+from gdino_build.model import ARCHITECTURES, DEMO
+from gdino_build.original_config import find_architecture
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
+from gdino_build.weights.sources import MIRROR_VARIABLE, SOURCE_NAMES
 from gdino_core import contract
-from gdino_core.errors import ConfigError, ExportError, GdinoError, ParityError
+from gdino_core.errors import ExportError, GdinoError, ParityError
 
 if TYPE_CHECKING:
     from gdino_build.model import GroundingDino
@@ -26,7 +31,17 @@ _EXAMPLES = """examples:
   gdino-build export --profile swint-cpu --random-weights
   gdino-build inspect --profile demo-cpu
   gdino-build verify --profile demo-cpu
+  gdino-build doctor-checkpoint weights/mine.pth --config weights/cfg_odvg.py
+  gdino-build weights swint
 """
+_WEIGHTS_EXAMPLES = """examples:
+  gdino-build weights swint
+  gdino-build weights swinb --mirror https://host/models --source mirror github
+  gdino-build weights swint --file ~/Downloads/groundingdino_swint_ogc.pth --source file
+
+exit codes: 0 the file is there and verified, 1 it is not, 2 wrong arguments, 130 interrupted
+"""
+_EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main() -> int:
@@ -34,8 +49,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     started = time.monotonic()
     try:
-        profile = load_profile(arguments.profile)
-        arguments.run(profile, arguments)
+        arguments.run(arguments)
     except GdinoError as error:
         print(f"gdino-build {arguments.command}: {error}", file=sys.stderr)
         return 1
@@ -70,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, run, text in stages:
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.set_defaults(run=run)
+        command.set_defaults(run=partial(_run_stage, run))
         command.add_argument(
             "--profile",
             default="demo-cpu",
@@ -92,7 +106,96 @@ def _parser() -> argparse.ArgumentParser:
                 default=Path("tests/goldens"),
                 help="answers of the original (default: %(default)s)",
             )
+    doctor = commands.add_parser(
+        "doctor-checkpoint",
+        help="say what a checkpoint file is, and whether this project can build from it",
+        description="Say what a checkpoint file is, and exit with 0 if this project can build from it.",
+    )
+    doctor.set_defaults(run=_doctor_checkpoint)
+    doctor.add_argument("file", type=Path, help=".pth, .bin or .safetensors, or a folder that Hugging Face saved")
+    doctor.add_argument(
+        "--config",
+        help=f"that it must fit: {', '.join(ARCHITECTURES)} or a configuration file of the original "
+        "(default: what its shapes tell)",
+    )
+    _add_weights(commands)
     return parser
+
+
+def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "weights",
+        help="download an official checkpoint, and verify it",
+        description="Download an official checkpoint, or resume the download, and verify it.",
+        epilog=_WEIGHTS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=_weights)
+    command.add_argument("model", help="swint, swinb or another section of the manifest")
+    command.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="of a folder that holds the file under its official name; the environment variable "
+        f"{MIRROR_VARIABLE} says the same and keeps secrets out of the list of processes",
+    )
+    command.add_argument("--file", type=Path, help="the file itself, downloaded by other means")
+    command.add_argument(
+        "--source",
+        nargs="+",
+        default=(),
+        choices=SOURCE_NAMES,
+        help="which sources, in which order (default: github, huggingface, then the mirror and the file if given)",
+    )
+    command.add_argument("--folder", type=Path, default=Path("weights"), help="where to (default: %(default)s)")
+    command.add_argument("--manifest", type=Path, metavar="FILE", help="instead of build/gdino_build/weights.toml")
+    command.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds without a byte after which a connection counts as broken (default: %(default)g)",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return seconds
+
+
+def _run_stage(stage: Callable[[Profile, argparse.Namespace], None], arguments: argparse.Namespace) -> None:
+    stage(load_profile(arguments.profile), arguments)
+
+
+def _doctor_checkpoint(arguments: argparse.Namespace) -> None:
+    from gdino_build.checkpoint.doctor import check_buildable, describe_file, describe_state
+    from gdino_build.checkpoint.names import official_state
+    from gdino_build.checkpoint.reading import read_checkpoint
+
+    config = find_architecture(arguments.config) if arguments.config else None
+    file = read_checkpoint(arguments.file)
+    print(describe_file(file))
+    state = official_state(file.state)
+    print(describe_state(state))
+    print(check_buildable(state, config))
+
+
+def _weights(arguments: argparse.Namespace) -> None:
+    from gdino_build.weights.fetch import fetch_weights
+    from gdino_build.weights.manifest import find_official, read_manifest
+    from gdino_build.weights.sources import choose_sources
+    from gdino_build.weights.transfer import Patience
+
+    official = find_official(arguments.model, read_manifest(arguments.manifest))
+    mirror = arguments.mirror or os.environ.get(MIRROR_VARIABLE, "")
+    sources = choose_sources(official, mirror=mirror, file=arguments.file, names=arguments.source)
+    try:
+        path = fetch_weights(official, sources, arguments.folder, Patience(timeout_s=arguments.timeout))
+    except KeyboardInterrupt:
+        print("gdino-build weights: interrupted; run it again to resume", file=sys.stderr)
+        sys.exit(_EXIT_INTERRUPTED)
+    print(f"{path} is the official file: {official.size_bytes:,} bytes, sha256 {official.sha256}")
 
 
 def _folder(profile: Profile, arguments: argparse.Namespace) -> Path:
@@ -104,15 +207,10 @@ def _weights_of(profile: Profile, arguments: argparse.Namespace) -> str:
     """One line that changes when the graphs must be exported again."""
     made_with = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "openvino"))
     if arguments.random_weights:
-        return f"{profile.architecture.name}, random, seed {RANDOM_WEIGHTS_SEED}, {made_with}"
-    if not profile.checkpoint.is_file():
-        raise ConfigError(
-            f"checkpoint {profile.checkpoint} of profile {profile.name} does not exist",
-            fix="put it there, name another in the profile, or pass RANDOM_WEIGHTS=1 (--random-weights)",
-        )
-    stat = profile.checkpoint.stat()
-    changed = f"{stat.st_size} bytes, modified {stat.st_mtime_ns}"
-    return f"{profile.architecture.name}, {profile.checkpoint}, {changed}, {made_with}"
+        return f"{profile.architecture}, random, seed {RANDOM_WEIGHTS_SEED}, {made_with}"
+    files = [(file, file.stat()) for file in weights_files(profile.checkpoint)]
+    changed = ", ".join(f"{file}, {stat.st_size} bytes, modified {stat.st_mtime_ns}" for file, stat in files)
+    return f"{profile.architecture}, {changed}, {made_with}"
 
 
 def _check_files(paths: list[Path]) -> None:
@@ -154,7 +252,8 @@ def _export(profile: Profile, arguments: argparse.Namespace) -> None:
     weights: dict[str, object] = {"random_seed": RANDOM_WEIGHTS_SEED}
     model = _model(profile, arguments)
     if not arguments.random_weights:
-        weights = {"file": str(profile.checkpoint), "sha256": sha256_of(profile.checkpoint)}
+        hashes = " ".join(map(sha256_of, weights_files(profile.checkpoint)))
+        weights = {"file": str(profile.checkpoint), "sha256": hashes}
     # Gone while the graphs change: a broken-off export is exported again, not told to come from other weights.
     (folder / WEIGHTS_FILE_NAME).unlink(missing_ok=True)
     export_text_encoder(model, folder / f"{contract.MODEL_TEXT_ENCODER}.onnx")
@@ -223,7 +322,9 @@ def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
     folder = _folder(profile, arguments)
     _check_files([folder / "onnx" / "raw" / WEIGHTS_FILE_NAME, folder / "repository" / "manifest.json"])
     # We made the goldens of random weights and of the demo; a user's own checkpoint has none.
-    golden_expected = arguments.random_weights or profile.architecture.name == "demo"
+    golden_expected = profile.architecture == DEMO or (
+        arguments.random_weights and profile.architecture in ARCHITECTURES.values()
+    )
     rows = []
     print(TABLE_HEAD, flush=True)
     for row in verify_profile(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gdino_build.model import ARCHITECTURES, ModelConfig
+from gdino_build.original_config import read_architecture
 from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError
 from gdino_core.settings import PreprocessSettings
@@ -22,8 +23,10 @@ class Profile:
 
     Attributes:
         name: of the file, and of the folder below out/.
-        architecture: sizes of the model.
-        checkpoint: weights, relative to the working directory, which make keeps at the repository root.
+        architecture: sizes of the model: one of ARCHITECTURES (`architecture`), or what a configuration file of the
+            original says (`config`, a path like that of the checkpoint).
+        checkpoint: weights, a file or a folder of Hugging Face's, relative to the working directory, which make keeps
+            at the repository root.
         runtime: what runs the engine.
         precision: of the engine.
         threads: of each engine; 0 leaves the choice to the runtime.
@@ -94,7 +97,7 @@ def load_profile(name: str) -> Profile:
 
 
 def _profile_from(name: str, content: dict[str, Any]) -> Profile:
-    model = _Section(content, "model", {"architecture": str, "checkpoint": str})
+    model = _Section(content, "model", {_architecture_key(content): str, "checkpoint": str})
     engine = _Section(content, "engine", {"runtime": str, "precision": str, "threads": int, "max_batch_size": int})
     preprocess = _Section(
         content,
@@ -111,10 +114,9 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
     verify = _Section(content, "verify", {"sizes": list})
     if unknown := set(content) - {"model", "engine", "preprocess", "verify"}:
         raise ConfigError(f"profile {name} has an unknown section [{sorted(unknown)[0]}]", fix="remove it")
-    _check_choice("[model] architecture", model["architecture"], tuple(ARCHITECTURES))
     return Profile(
         name=name,
-        architecture=ARCHITECTURES[model["architecture"]],
+        architecture=_architecture(model),
         checkpoint=Path(model["checkpoint"]),
         runtime=engine["runtime"],
         precision=engine["precision"],
@@ -132,6 +134,23 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
     )
 
 
+def _architecture_key(content: dict[str, Any]) -> str:
+    """The key of [model] that tells the sizes: `architecture`, or `config` in its place."""
+    table = content.get("model")
+    if not isinstance(table, dict) or "config" not in table:
+        return "architecture"
+    if "architecture" in table:
+        raise ConfigError("[model] has both architecture and config", fix="keep the one that the checkpoint is of")
+    return "config"
+
+
+def _architecture(model: "_Section") -> ModelConfig:
+    if "config" in model:
+        return read_architecture(Path(model["config"]))
+    _check_choice("[model] architecture", model["architecture"], tuple(ARCHITECTURES))
+    return ARCHITECTURES[model["architecture"]]
+
+
 class _Section:
     """One table of a profile, with exactly the keys and types that it must have."""
 
@@ -146,6 +165,9 @@ class _Section:
             if not isinstance(table[key], expected) or isinstance(table[key], bool):
                 raise ConfigError(f"[{name}] {key} is {table[key]!r}", fix=f"write a value of type {expected.__name__}")
         self._name, self._table = name, table
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._table
 
     def __getitem__(self, key: str) -> Any:
         return self._table[key]

@@ -1,13 +1,16 @@
 """Profiles are read strictly: what is wrong in one is named, with what to write instead."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gdino_build.model import ARCHITECTURES, DEMO
+from gdino_build.model import ARCHITECTURES, DEMO, SWINT_OGC
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_core.errors import ConfigError
 
+GOLDENS = Path(__file__).parents[1] / "goldens"
 GOOD = """
 [model]
 architecture = "demo"
@@ -22,7 +25,7 @@ max_batch_size = 4
 [preprocess]
 short_side = 160
 long_side = 288
-resolution_buckets = [[160, 288], [288, 160]]
+resolution_buckets = [[160, 576], [576, 160]]
 text_buckets = [16, 80]
 max_image_bytes = 1000
 max_image_pixels = 2000
@@ -67,9 +70,22 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
     assert profile.architecture is DEMO
     assert profile.checkpoint == Path("somewhere/weights.pth")
     assert (profile.runtime, profile.precision, profile.threads, profile.max_batch_size) == ("openvino", "fp32", 2, 4)
-    assert profile.preprocess.resolution_buckets == ((160, 288), (288, 160))
+    assert profile.preprocess.resolution_buckets == ((160, 576), (576, 160))
     assert profile.preprocess.text_buckets == (16, 80)
     assert profile.verify_sizes == ((160, 288),)
+
+
+def test_a_configuration_file_of_the_original_takes_the_place_of_an_architecture(tmp_path: Path) -> None:
+    options = json.loads((GOLDENS / "original_configs.json").read_text(encoding="utf-8"))["cfg_odvg.py"]
+    config = tmp_path / "cfg_odvg.py"
+    config.write_text("".join(f"{name} = {value!r}\n" for name, value in options.items()), encoding="utf-8")
+    text = GOOD.replace('architecture = "demo"', f"config = '{config}'")
+    assert load(tmp_path, text).architecture is SWINT_OGC
+    config.write_text(config.read_text(encoding="utf-8") + "num_queries = 300\n", encoding="utf-8")
+    assert load(tmp_path, text).architecture == replace(SWINT_OGC, name="cfg_odvg", num_queries=300)
+    config.write_text(config.read_text(encoding="utf-8") + "pre_norm = True\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"cfg_odvg\.py: pre_norm is True"):
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize("name", ["swin-t", "no/such/file.toml", ""])
@@ -104,15 +120,19 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ('runtime = "openvino"', 'runtime = "onnx"', r"\[engine\] runtime is 'onnx'"),
         ('precision = "fp32"', 'precision = "fp12"', r"\[engine\] precision is 'fp12'"),
         ('architecture = "demo"', 'architecture = "swin"', r"\[model\] architecture is 'swin'"),
+        ('architecture = "demo"', "", r"\[model\] lacks architecture"),
+        ('architecture = "demo"', 'architecture = "demo"\nconfig = "a.py"', r"\[model\] has both architecture and"),
+        ('architecture = "demo"', "config = 3", r"\[model\] config is 3"),
+        ('architecture = "demo"', 'config = "no-such.py"', r"configuration no-such\.py cannot be read: No such file"),
         ("[verify]\nsizes = [[160, 288]]", "", r"lacks the section \[verify\]"),
         ("[verify]", "[extra]\nx = 1\n[verify]", r"unknown section \[extra\]"),
         ("sizes = [[160, 288]]", "sizes = [[160, 280]]", r"\[verify\] size 160x280 is not made of multiples of 32"),
         ("sizes = [[160, 288]]", "sizes = [[0, 288]]", r"\[verify\] size 0x288 is not made of multiples of 32"),
         ("sizes = [[160, 288]]", "sizes = []", r"\[verify\] sizes is empty"),
         ("sizes = [[160, 288]]", "sizes = [160, 288]", r"\[verify\] sizes holds 160"),
-        ("[[160, 288], [288, 160]]", "[[160, 288, 3]]", r"\[preprocess\] resolution_buckets holds \[160, 288, 3\]"),
-        ("[[160, 288], [288, 160]]", "[[160, 288]]", "no resolution bucket holds a portrait picture of 288x160"),
-        ("[[160, 288], [288, 160]]", "[[160, 300], [288, 160]]", "bucket 160x300 is not made of multiples of 32"),
+        ("[[160, 576], [576, 160]]", "[[160, 288, 3]]", r"\[preprocess\] resolution_buckets holds \[160, 288, 3\]"),
+        ("[[160, 576], [576, 160]]", "[[160, 576]]", "no resolution bucket holds a .* 288x160"),
+        ("[[160, 576], [576, 160]]", "[[160, 300], [576, 160]]", "bucket 160x300 is not made of multiples of 32"),
         ("text_buckets = [16, 80]", "text_buckets = [80, 16]", r"text_buckets \[80, 16\] do not rise"),
         ("text_buckets = [16, 80]", 'text_buckets = ["16"]', r"\[preprocess\] text_buckets holds '16'"),
         ("text_buckets = [16, 80]", "text_buckets = [16, 300]", r"text_buckets \[16, 300\] leave the range"),

@@ -3,7 +3,7 @@
 Source: GroundingDINO, groundingdino/config/GroundingDINO_SwinT_OGC.py and GroundingDINO_SwinB_cfg.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +60,23 @@ class ModelConfig:
         return self.num_heads // 2
 
 
-SWINT_OGC = ModelConfig(
-    name="swint-ogc",
-    swin=SwinConfig(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window_size=7),
-)
+_SWIN_T = SwinConfig(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24), window_size=7)
+_SWIN_B = SwinConfig(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), window_size=12)
+_SWIN_L = SwinConfig(embed_dim=192, depths=(2, 2, 18, 2), num_heads=(6, 12, 24, 48), window_size=12)
 
-SWINB_COGCOOR = ModelConfig(
-    name="swinb-cogcoor",
-    swin=SwinConfig(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32), window_size=12),
-)
+# The original's names: size, side of the pictures it was pretrained on, classes of ImageNet it was pretrained on.
+# Source: GroundingDINO, models/GroundingDINO/backbone/swin_transformer.py, build_swin_transformer().
+SWIN_BACKBONES = {
+    "swin_T_224_1k": _SWIN_T,
+    "swin_B_224_22k": replace(_SWIN_B, window_size=7),
+    "swin_B_384_22k": _SWIN_B,
+    "swin_L_224_22k": replace(_SWIN_L, window_size=7),
+    "swin_L_384_22k": _SWIN_L,
+}
+
+SWINT_OGC = ModelConfig(name="swint-ogc", swin=SWIN_BACKBONES["swin_T_224_1k"])
+
+SWINB_COGCOOR = ModelConfig(name="swinb-cogcoor", swin=SWIN_BACKBONES["swin_B_384_22k"])
 
 DEMO = ModelConfig(
     name="demo",

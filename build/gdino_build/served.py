@@ -10,8 +10,9 @@ from PIL import Image
 from tritonclient.utils import np_to_triton_dtype
 
 from gdino_build.export import DETECTOR_INPUTS, DETECTOR_OUTPUTS, TEXT_ENCODER_INPUTS, TEXT_ENCODER_OUTPUTS
-from gdino_build.parity import NO_DIFFERENCE, TIE, Answers, Array, Arrays, Difference, Floats, ForcedStage, Stage
+from gdino_build.parity import NO_DIFFERENCE, Answers, Array, Arrays, Difference, Floats, ForcedStage, Stage
 from gdino_build.pictures import Picture, draw_picture
+from gdino_build.verify_report import TOLERANCE
 from gdino_client import Client, Detections
 from gdino_core import contract
 from gdino_core.detections import DetectionArrays, DetectionOptions, postprocess
@@ -136,10 +137,10 @@ def compare_detections(grpc_url: str, cases: Iterable[DetectionCase]) -> tuple[i
 
 
 def detections_difference(found: Detections, expected: DetectionArrays) -> Difference:
-    """Compare each detection with its counterpart, which has its label and its score but for a TIE.
+    """Compare each detection with its counterpart, which has its label and, within the tolerance, its score.
 
     Detections whose scores tie may come in another order, and the last of them may fall behind the limit: of several
-    counterparts the one with the nearest box is taken, and `expected` has spare ones.
+    counterparts the nearest in score and box is taken, and `expected` has spare ones.
 
     Args:
         found: what the server answered.
@@ -152,17 +153,19 @@ def detections_difference(found: Detections, expected: DetectionArrays) -> Diffe
     free = np.ones(len(labels), bool)
     unmatched, logits, boxes = 0, [0.0], [0.0]
     for label, logit, box in zip(found.labels, found_logits, found.boxes_xyxy, strict=True):
-        (counterparts,) = np.nonzero(free & (labels == label) & (np.abs(expected_logits - logit) <= TIE))
+        logits_apart = np.abs(expected_logits - logit)
+        (counterparts,) = np.nonzero(free & (labels == label) & (logits_apart <= TOLERANCE.logit))
         if not len(counterparts):
             unmatched += 1
             continue
-        apart = (np.abs(expected.boxes_xyxy[counterparts] - box) / box_scale).max(axis=1)
-        nearest = counterparts[apart.argmin()]
+        boxes_apart = (np.abs(expected.boxes_xyxy - box) / box_scale).max(axis=1)
+        apart = np.maximum(logits_apart / TOLERANCE.logit, boxes_apart / TOLERANCE.box)
+        nearest = counterparts[apart[counterparts].argmin()]
         free[nearest] = False
-        logits.append(float(np.abs(expected_logits[nearest] - logit)))
-        boxes.append(float(apart.min()))
+        logits.append(float(logits_apart[nearest]))
+        boxes.append(float(boxes_apart[nearest]))
     is_full = len(found) == DETECTION_OPTIONS.max_detections
-    lowest = found_logits[-1] + TIE if is_full else -np.inf
+    lowest = found_logits[-1] + TOLERANCE.logit if is_full else -np.inf
     missing = int((free & (expected_logits > lowest)).sum())
     return Difference(max_abs_logit=max(logits), max_abs_box=max(boxes), unmatched_queries=unmatched + missing)
 

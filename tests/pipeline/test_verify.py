@@ -265,6 +265,16 @@ def test_detections_whose_scores_tie_may_come_in_another_order(order: tuple[int,
     assert found == Difference(max_abs_logit=0.0, max_abs_box=0.0, unmatched_queries=0)
 
 
+def test_of_equal_boxes_the_one_with_the_nearest_score_is_the_counterpart() -> None:
+    labels, box = ("cat",) * 3, np.resize(BOXES[0], (3, 4))
+    scores = np.float32([0.50003, 0.50001, 0.49999])  # the first and the last are apart by more than the tolerance
+    same = replace(expected_detections(labels), boxes_xyxy=box, scores=scores)
+    found = found_detections(labels=labels, boxes_xyxy=box, scores=scores)
+    assert detections_difference(found, same) == Difference(max_abs_logit=0.0, max_abs_box=0.0, unmatched_queries=0)
+    reordered = found_detections(labels=labels, boxes_xyxy=box, scores=scores[[1, 0, 2]])
+    assert detections_difference(reordered, same).unmatched_queries == 0
+
+
 def test_boxes_differ_by_fractions_of_the_picture() -> None:
     shifted = found_detections(boxes_xyxy=BOXES + np.float32([[0] * 4, [0] * 4, [0, 0, 5, 1]]))
     assert detections_difference(shifted, expected_detections()).max_abs_box == pytest.approx(0.05)

@@ -69,9 +69,9 @@ CASES = {"demo": _DEMO, "swint": _SWIN, "swinb": _SWIN}
 RESIZES = {"demo": (128, 228), "swint": (800, 1333), "swinb": (800, 1333)}  # short side, longest long side
 
 # One picture, asked with prompts of different lengths: the original mixes up their masks when they form a batch.
-BATCH_PICTURE = "demo/samples/1-landscape.jpg"
+BATCH_PICTURE = "demo/samples/2-wide.png"
 BATCH_CAPTIONS = (
-    "yellow star . orange circle .",
-    "purple circle .",
-    "red square . yellow circle . green star . blue triangle .",
+    "green square . orange star .",
+    "green circle .",
+    "orange square . green triangle . green circle . green square .",
 )

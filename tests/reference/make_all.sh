@@ -23,3 +23,13 @@ original make_label_goldens
 original make_resize_goldens
 original make_picture_goldens
 original make_batch_goldens
+original make_config_goldens
+for version in 4.57.6 5.23.0; do
+    folder=out/transformers-$version
+    "${PYTHON:-python3.11}" -m venv --clear "$folder"
+    "$folder/bin/pip" install --quiet torch==2.13.0
+    "$folder/bin/pip" install --quiet transformers==$version pillow
+    "$folder/bin/pip" download --quiet --no-deps --dest "$folder" transformers==4.40.2
+    converter=$folder/transformers-4.40.2-py3-none-any.whl
+    "$folder/bin/python" -m tests.reference.make_hugging_face_names --converter "$converter"
+done

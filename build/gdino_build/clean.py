@@ -140,17 +140,24 @@ def clean_file(raw: Path, cleaned: Path, passes: tuple[Pass, ...] = PASSES) -> N
         passes: what to apply.
     """
     graph = clean_graph(gs.import_onnx(onnx.load(raw)), passes)
-    interface = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
-    for tensor in graph.tensors().values():
-        # Runtimes infer types and shapes themselves, and may refuse a graph whose names for sizes differ from theirs.
-        if isinstance(tensor, gs.Variable) and id(tensor) not in interface:
-            tensor.dtype, tensor.shape = None, None
+    forget_inferred(graph)
     model = gs.export_onnx(graph)
     onnx.checker.check_model(model, full_check=False)
     cleaned.parent.mkdir(parents=True, exist_ok=True)
     temporary = cleaned.with_suffix(".partial")
     onnx.save(model, temporary)
     os.replace(temporary, cleaned)
+
+
+def forget_inferred(graph: gs.Graph) -> None:
+    """Drop the types and shapes of all tensors between inputs and outputs.
+
+    Runtimes infer them themselves, and may refuse a graph whose names for sizes differ from theirs.
+    """
+    interface = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and id(tensor) not in interface:
+            tensor.dtype, tensor.shape = None, None
 
 
 def _is_graph_output(node: gs.Node, graph: gs.Graph) -> bool:

@@ -1,0 +1,5 @@
+"""Precision as a property of the ONNX file: which nodes compute in FP16 or BF16, written into the graph as types.
+
+lowering     types and casts for chosen nodes; the rest stays FP32
+emulation    a graph that computes in FP32 what the lowered one computes, rounding after every operator
+"""

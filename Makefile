@@ -4,6 +4,7 @@
 PYTHON ?= python3.11
 PROFILE ?= demo-cpu
 RANDOM_WEIGHTS ?=
+PRECISION ?= fp16
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -76,6 +77,9 @@ verify: $(REPOSITORY)  ## Prove stage by stage, and through the server, that PRO
 inspect: $(CLEANED)  ## Print nodes, operators, inputs and outputs before and after cleaning
 	$(BUILD) inspect --profile $(PROFILE)
 
+sensitivity: $(CLEANED)  ## Find what PRECISION=fp16|bf16 harms, group by group of nodes: table, JSON and chart
+	$(BUILD) sensitivity --profile $(PROFILE) --precision $(PRECISION)
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -107,4 +111,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository demo serve verify inspect doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository demo serve verify inspect sensitivity doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gdino_build.checkpoint import weights_files
 from gdino_build.model import ARCHITECTURES, DEMO
 from gdino_build.original_config import find_architecture
+from gdino_build.precision import LOW_PRECISIONS
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
 from gdino_build.weights.sources import MIRROR_VARIABLE, SOURCE_NAMES
@@ -30,6 +31,7 @@ _EXAMPLES = """examples:
   gdino-build export --profile demo-cpu
   gdino-build export --profile swint-cpu --random-weights
   gdino-build inspect --profile demo-cpu
+  gdino-build sensitivity --profile demo-cpu --precision bf16
   gdino-build verify --profile demo-cpu
   gdino-build doctor-checkpoint weights/mine.pth --config weights/cfg_odvg.py
   gdino-build weights swint
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("export", _export, "checkpoint to ONNX: text encoder and detector"),
         ("clean", _clean, "clean the exported graphs"),
         ("inspect", _inspect, "print what the graphs hold, before and after cleaning"),
+        ("sensitivity", _sensitivity, "find what a lower precision harms, group by group of nodes"),
         ("engine", _engine, "cleaned ONNX to engines"),
         ("assemble", _assemble, "model_repository/ sources and engines to a Triton model repository"),
         ("serve", _serve, "serve the repository in the foreground"),
@@ -99,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "save-random":
             command.add_argument("file", type=Path)
+        if name == "sensitivity":
+            command.add_argument(
+                "--precision", choices=LOW_PRECISIONS, default="fp16", help="to lower to (default: %(default)s)"
+            )
         if name == "verify":
             command.add_argument(
                 "--goldens",
@@ -278,6 +285,25 @@ def _inspect(profile: Profile, arguments: argparse.Namespace) -> None:
     for name in _GRAPHS:
         before, after = summarise(folder / "raw" / f"{name}.onnx"), summarise(folder / f"{name}.onnx")
         print(format_comparison(name, before, after), end="\n\n")
+
+
+def _sensitivity(profile: Profile, arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from gdino_build.precision.sensitivity import count_groups, scan
+    from gdino_build.precision.sensitivity_report import draw_sensitivities, format_sensitivities, write_sensitivities
+    from gdino_build.verify import picture_cases
+
+    folder = _folder(profile, arguments)
+    _check_files([folder / "onnx" / f"{name}.onnx" for name in _GRAPHS])
+    cases = picture_cases(profile.verify_sizes[:1], profile.preprocess.text_buckets)
+    groups = scan(folder / "onnx", arguments.precision, cases)
+    found = [one for one in tqdm(groups, total=count_groups(folder / "onnx"), unit="group", disable=None) if one]
+    print(format_sensitivities(found))
+    path = folder / f"sensitivity-{arguments.precision}.json"
+    write_sensitivities(found, path)
+    draw_sensitivities(found, arguments.precision, path.with_suffix(".png"))
+    print(f"wrote {path} and {path.with_suffix('.png')}")
 
 
 def _engine(profile: Profile, arguments: argparse.Namespace) -> None:

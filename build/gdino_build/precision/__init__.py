@@ -2,4 +2,7 @@
 
 lowering     types and casts for chosen nodes; the rest stays FP32
 emulation    a graph that computes in FP32 what the lowered one computes, rounding after every operator
+    sensitivity  what the answers lose when one group of nodes alone is lowered
 """
+
+LOW_PRECISIONS = ("fp16", "bf16")

@@ -16,7 +16,7 @@ from gdino_build.pictures import Picture, draw_picture
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-_LEVEL_STRIDES = (8, 16, 32, 64)  # pixels a cell
+LEVEL_STRIDES = (8, 16, 32, 64)  # pixels a cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def tokens_in_frame(tokens: Ints, valid_hw: tuple[int, int], padded_hw: tuple[in
 
 
 def _levels(hw: tuple[int, int]) -> list[tuple[int, int]]:
-    return [(-(-hw[0] // stride), -(-hw[1] // stride)) for stride in _LEVEL_STRIDES]
+    return [(-(-hw[0] // stride), -(-hw[1] // stride)) for stride in LEVEL_STRIDES]
 
 
 def pixels_sha256(pixels: npt.NDArray[np.uint8]) -> str:

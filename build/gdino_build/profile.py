@@ -8,6 +8,7 @@ from typing import Any
 
 from gdino_build.model import ARCHITECTURES, ModelConfig
 from gdino_build.original_config import read_architecture
+from gdino_build.toml_tables import check_table
 from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError
 from gdino_core.settings import PreprocessSettings
@@ -158,12 +159,7 @@ class _Section:
         table = content.get(name)
         if not isinstance(table, dict):
             raise ConfigError(f"the profile lacks the section [{name}]", fix="see the shipped profiles for examples")
-        for key in sorted(types.keys() ^ table.keys()):
-            problem = "lacks" if key in types else "has the unknown key"
-            raise ConfigError(f"[{name}] {problem} {key}", fix=f"its keys are {', '.join(types)}")
-        for key, expected in types.items():
-            if not isinstance(table[key], expected) or isinstance(table[key], bool):
-                raise ConfigError(f"[{name}] {key} is {table[key]!r}", fix=f"write a value of type {expected.__name__}")
+        check_table(name, table, types)
         self._name, self._table = name, table
 
     def __contains__(self, key: str) -> bool:

@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 import torch
 
-from gdino_build.model import GroundingDino, ModelConfig
+from gdino_build.checkpoint.loading import module_shapes
+from gdino_build.model import ModelConfig
 
 # With this seed the image tokens at the border, which all answer alike, score below the others in every architecture.
 # With seed 0 they took all 900 places of Swin-T at 800 pixels, and a comparison saw one answer 900 times.
@@ -27,11 +28,9 @@ def random_state_dict(config: ModelConfig, seed: int = RANDOM_WEIGHTS_SEED) -> d
     Returns:
         Official names to float32 tensors, the same on every machine.
     """
-    with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in GroundingDino(config).state_dict().items()}
     last_text_norm = f"transformer.encoder.text_layers.{config.num_encoder_layers - 1}.norm2.weight"
     weights = {}
-    for name, shape in shapes.items():
+    for name, shape in module_shapes(config).items():
         rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
         mean, std = _mean_and_std(name, shape)
         value = rng.standard_normal(shape, dtype=np.float32) * std + mean

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
-from gdino_build.golden import Answer, Case, load_golden, tokens_in_frame
+from gdino_build.golden import LEVEL_STRIDES, Answer, Case, load_golden, tokens_in_frame
 from gdino_build.model import DEMO, GroundingDino
 from gdino_build.parity import Answers, Array, Arrays, ForcedAnswers, difference
 from gdino_build.profile import load_profile
@@ -77,21 +77,19 @@ def all_cases_in_one_frame() -> Arrays:
     pixels = np.zeros((len(CASES), 3, *FRAME), np.uint8)
     for index, (case, _) in enumerate(CASES):
         pixels[index, :, : case.padded_hw[0], : case.padded_hw[1]] = case.padded_picture().transpose(2, 0, 1)
+    prompts = [encode_prompt((case.caption,), (TOKENS,)) for case, _ in CASES]
     return {
         contract.PIXELS: pixels,
         contract.VALID_HW: np.array([case.valid_hw for case, _ in CASES], np.int32),
-        **{
-            name: np.stack([getattr(encode_prompt((case.caption,), (TOKENS,)), name.lower()) for case, _ in CASES])
-            for name in (contract.INPUT_IDS, contract.POSITION_IDS, contract.PHRASE_IDS)
-        },
+        contract.INPUT_IDS: np.stack([prompt.input_ids for prompt in prompts]),
+        contract.POSITION_IDS: np.stack([prompt.position_ids for prompt in prompts]),
+        contract.PHRASE_IDS: np.stack([prompt.phrase_ids for prompt in prompts]),
     }
 
 
 def proposals_in_the_frame(case: Case, answer: Answer) -> Array:
     """The original's proposals, numbered as in the batch's frame instead of the case's."""
-    alone = np.arange(
-        sum(-(-case.valid_hw[0] // stride) * -(-case.valid_hw[1] // stride) for stride in (8, 16, 32, 64))
-    )
+    alone = np.arange(sum(-(-case.valid_hw[0] // stride) * -(-case.valid_hw[1] // stride) for stride in LEVEL_STRIDES))
     order = np.searchsorted(tokens_in_frame(alone, case.valid_hw, case.padded_hw), answer.proposals)
     return tokens_in_frame(order, case.valid_hw, (FRAME[0], FRAME[1])).astype(np.int64)
 

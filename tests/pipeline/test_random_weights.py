@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gdino_build import random_weights
+from gdino_build.checkpoint import loading
 from gdino_build.model import DEMO, GroundingDino
 from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
 
@@ -26,7 +26,7 @@ def test_a_parameters_value_does_not_depend_on_those_before_it(
         def state_dict(self) -> dict[str, torch.Tensor]:
             return dict(reversed(super().state_dict().items()))
 
-    monkeypatch.setattr(random_weights, "GroundingDino", Reversed)
+    monkeypatch.setattr(loading, "GroundingDino", Reversed)
     backwards = random_state_dict(DEMO)
     assert list(backwards) == list(reversed(demo_state))
     assert all(torch.equal(backwards[name], value) for name, value in demo_state.items())

@@ -136,6 +136,6 @@ def _output_type(op: str, opset: int) -> str:
 @cache
 def _is_defined(op: str, opset: int, precision: str) -> bool:
     """Whether the operator set has the operator for the type."""
-    wanted = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}[precision]
+    wanted = f"tensor({LOW_TYPES[precision].name})"
     constraints = onnx.defs.get_schema(op, opset).type_constraints
     return any(wanted in one.allowed_type_strs for one in constraints if one.type_param_str == _output_type(op, opset))

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from gdino_build.toml_tables import check_table
 from gdino_core.errors import ConfigError
 
 _SHIPPED = "weights.toml"
@@ -82,10 +83,5 @@ def find_official(model: str, manifest: dict[str, OfficialFile]) -> OfficialFile
 def _official_file(model: str, table: Any) -> OfficialFile:
     if not isinstance(table, dict):
         raise ConfigError(f"the manifest has {model} outside a section", fix="write one section a model, as [swint]")
-    for key in sorted(_KEYS.keys() ^ table.keys()):
-        problem = "lacks" if key in _KEYS else "has the unknown key"
-        raise ConfigError(f"[{model}] {problem} {key}", fix=f"its keys are {', '.join(_KEYS)}")
-    for key, expected in _KEYS.items():
-        if type(table[key]) is not expected:
-            raise ConfigError(f"[{model}] {key} is {table[key]!r}", fix=f"write a value of type {expected.__name__}")
+    check_table(model, table, _KEYS)
     return OfficialFile(model=model, **table)

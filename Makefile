@@ -21,8 +21,11 @@ WEIGHTS_FLAG := $(if $(RANDOM_WEIGHTS),--random-weights,)
 MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py build/gdino_build/checkpoint/*.py) gdino_core/contract.py \
 	$(addprefix build/gdino_build/,export.py original_config.py random_weights.py)
 GRAPHS := text_encoder detector
+PRECISION_SOURCES := $(addprefix build/gdino_build/precision/,variants.py policy.py lowering.py quantisation.py calibration.py calibration_data.py)
+CALIBRATION := $(if $(findstring demo-cpu-int8,$(PROFILE)),out/demo-scenes/training/annotations.json)
 RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx) $(OUT)/onnx/raw/weights.json
 CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
+VARIANT := $(OUT)/onnx/variant.txt
 ENGINES := $(GRAPHS:%=$(OUT)/engine/%.xml)
 REPOSITORY := $(OUT)/repository/manifest.json
 REPOSITORY_SOURCES := $(shell find model_repository gdino_core -type f -not -path '*/__pycache__/*')
@@ -56,7 +59,15 @@ $(RAW) &: $(OUT)/weights.txt $(MODEL_SOURCES) | $(READY)
 $(CLEANED) &: $(RAW) build/gdino_build/clean.py
 	$(BUILD) clean --profile $(PROFILE)
 
-$(ENGINES) &: $(CLEANED) build/gdino_build/engine.py
+# The variant lies in a folder named for its precision, which only the profile knows: hence a file that notes when.
+$(VARIANT): $(CLEANED) $(PROFILE_FILE) $(PRECISION_SOURCES) | $(CALIBRATION)
+	$(BUILD) precision --profile $(PROFILE)
+	@touch $@
+
+$(CALIBRATION): | $(READY)
+	$(BIN)/python demo/coco.py --stream training --scenes 256
+
+$(ENGINES) &: $(VARIANT) $(addprefix build/gdino_build/,engine.py deformable.py openvino_deformable.py)
 	$(BUILD) engine --profile $(PROFILE)
 
 $(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_config.py) $(PROFILE_FILE) $(REPOSITORY_SOURCES)

@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gdino_build.checkpoint import weights_files
 from gdino_build.model import ARCHITECTURES, DEMO
 from gdino_build.original_config import find_architecture
-from gdino_build.precision import LOW_PRECISIONS
+from gdino_build.precision import GRAPHS, LOW_PRECISIONS
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
 from gdino_build.weights.sources import MIRROR_VARIABLE, SOURCE_NAMES
@@ -24,9 +24,9 @@ from gdino_core.errors import ExportError, GdinoError, ParityError
 
 if TYPE_CHECKING:
     from gdino_build.model import GroundingDino
+    from gdino_build.parity import Arrays
 
 WEIGHTS_FILE_NAME = "weights.json"  # beside the exported graphs: what they were exported from
-_GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
 _EXAMPLES = """examples:
   gdino-build export --profile demo-cpu
   gdino-build export --profile swint-cpu --random-weights
@@ -55,7 +55,7 @@ def main() -> int:
     except GdinoError as error:
         print(f"gdino-build {arguments.command}: {error}", file=sys.stderr)
         return 1
-    if arguments.command in ("export", "clean", "engine", "assemble", "verify"):
+    if arguments.command in ("export", "clean", "precision", "engine", "assemble", "verify"):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{arguments.command}: {time.monotonic() - started:.1f} s, peak memory {peak:.1f} GiB")
     return 0
@@ -79,8 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         ("export", _export, "checkpoint to ONNX: text encoder and detector"),
         ("clean", _clean, "clean the exported graphs"),
         ("inspect", _inspect, "print what the graphs hold, before and after cleaning"),
+        ("precision", _precision, "cleaned graphs to those of the profile's precision; INT8 is calibrated"),
         ("sensitivity", _sensitivity, "find what a lower precision harms, group by group of nodes"),
-        ("engine", _engine, "cleaned ONNX to engines"),
+        ("engine", _engine, "graphs of the profile's precision to OpenVINO engines"),
         ("assemble", _assemble, "model_repository/ sources and engines to a Triton model repository"),
         ("serve", _serve, "serve the repository in the foreground"),
         ("verify", _verify, "compare every stage with the one before it, and the server with torch"),
@@ -272,8 +273,8 @@ def _clean(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.clean import clean_file
 
     folder = _folder(profile, arguments) / "onnx"
-    _check_files([folder / "raw" / f"{name}.onnx" for name in _GRAPHS])
-    for name in _GRAPHS:
+    _check_files([folder / "raw" / f"{name}.onnx" for name in GRAPHS])
+    for name in GRAPHS:
         clean_file(folder / "raw" / f"{name}.onnx", folder / f"{name}.onnx")
 
 
@@ -281,10 +282,58 @@ def _inspect(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.inspection import format_comparison, summarise
 
     folder = _folder(profile, arguments) / "onnx"
-    _check_files([folder / part / f"{name}.onnx" for part in ("raw", "") for name in _GRAPHS])
-    for name in _GRAPHS:
+    _check_files([folder / part / f"{name}.onnx" for part in ("raw", "") for name in GRAPHS])
+    for name in GRAPHS:
         before, after = summarise(folder / "raw" / f"{name}.onnx"), summarise(folder / f"{name}.onnx")
         print(format_comparison(name, before, after), end="\n\n")
+
+
+def _precision(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.precision.variants import write_variant
+
+    folder = _folder(profile, arguments) / "onnx"
+    _check_files([folder / f"{name}.onnx" for name in GRAPHS])
+    target = folder / profile.precision
+    if profile.precision != "int8":
+        write_variant(folder, target, profile.precision)
+        return
+    cases, calibration = _calibration_cases(profile, folder)
+    write_variant(
+        folder,
+        target,
+        "int8",
+        thresholds=_thresholds(folder, cases, profile),
+        int8_rest="fp16" if profile.runtime == "tensorrt" else "fp32",
+        calibration=calibration,
+    )
+
+
+def _calibration_cases(profile: Profile, folder: Path) -> "tuple[Sequence[Arrays], dict[str, object]]":
+    """Pictures and prompts for INT8, and what the record says of them."""
+    from gdino_build.accuracy.dataset import load_coco
+    from gdino_build.precision.calibration_data import draw_cases
+    from gdino_build.verify import picture_cases
+
+    settings = profile.calibration
+    assert settings is not None  # Profile checks it
+    if "random_seed" in json.loads((folder / "raw" / WEIGHTS_FILE_NAME).read_text(encoding="utf-8")):
+        # Nothing is accurate with random weights; drawn pictures give ranges as real as the answers.
+        cases = picture_cases(profile.verify_sizes[:1], profile.preprocess.text_buckets)
+        return cases, {"pictures": len(cases), "method": settings.method, "drawn": True}
+    dataset = load_coco(settings.annotations, settings.images)
+    cases = draw_cases(dataset, profile.preprocess, settings.pictures, settings.seed)
+    told = {"pictures": len(cases), "method": settings.method, "seed": settings.seed}
+    return cases, told | {"annotations": str(settings.annotations), "annotations_sha256": dataset.sha256}
+
+
+def _thresholds(folder: Path, cases: "Sequence[Arrays]", profile: Profile) -> dict[str, dict[str, float]]:
+    from tqdm import tqdm
+
+    from gdino_build.precision.calibration_data import find_thresholds
+
+    assert profile.calibration is not None
+    progress = partial(tqdm, desc="calibrate", unit="picture", disable=None)
+    return find_thresholds(folder, cases, profile.calibration.method, progress)
 
 
 def _sensitivity(profile: Profile, arguments: argparse.Namespace) -> None:
@@ -295,7 +344,7 @@ def _sensitivity(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.verify import picture_cases
 
     folder = _folder(profile, arguments)
-    _check_files([folder / "onnx" / f"{name}.onnx" for name in _GRAPHS])
+    _check_files([folder / "onnx" / f"{name}.onnx" for name in GRAPHS])
     cases = picture_cases(profile.verify_sizes[:1], profile.preprocess.text_buckets)
     groups = scan(folder / "onnx", arguments.precision, cases)
     found = [one for one in tqdm(groups, total=count_groups(folder / "onnx"), unit="group", disable=None) if one]
@@ -310,8 +359,8 @@ def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.engine import onnx_to_openvino
 
     folder = _folder(profile, arguments)
-    for name in _GRAPHS:
-        onnx_to_openvino(folder / "onnx" / f"{name}.onnx", folder / "engine" / f"{name}.xml")
+    for name in GRAPHS:
+        onnx_to_openvino(folder / "onnx" / profile.precision / f"{name}.onnx", folder / "engine" / f"{name}.xml")
 
 
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:

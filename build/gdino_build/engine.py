@@ -1,4 +1,4 @@
-"""Compile a cleaned ONNX graph into the engine that a CPU serves: OpenVINO's own format, weights as they are."""
+"""Convert an ONNX graph to the engine that a CPU serves: OpenVINO's own format, types and weights as they are."""
 
 import hashlib
 import json
@@ -8,8 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx_graphsurgeon as gs
 import openvino as ov
+from google.protobuf.message import DecodeError
 
+from gdino_build.clean import forget_inferred
+from gdino_build.deformable import fuse_deformable_attentions
+from gdino_build.openvino_deformable import deformable_attention_extension
 from gdino_core.errors import ExportError
 
 
@@ -66,8 +72,8 @@ def onnx_to_openvino(onnx_path: Path, engine_path: Path) -> EngineRecord:
     try:
         # Not ov.convert_model: it also optimises, which the server does again when it compiles for its processor,
         # takes ten times as long, and may merge a tensor of the contract with a neighbour of another name.
-        model = ov.Core().read_model(onnx_path)
-    except RuntimeError as error:
+        model = _reader().read_model(_with_fused_attentions(onnx_path))
+    except (RuntimeError, DecodeError) as error:
         raise ExportError(
             f"OpenVINO {ov.__version__} cannot read {onnx_path}: {error}",
             fix="look for an operator that it lacks: gdino-build inspect lists the operators",
@@ -120,6 +126,20 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_fused_attentions(onnx_path: Path) -> bytes:
+    graph = gs.import_onnx(onnx.load(onnx_path))
+    fuse_deformable_attentions(graph)
+    forget_inferred(graph)
+    serialised: bytes = gs.export_onnx(graph).SerializeToString()
+    return serialised
+
+
+def _reader() -> ov.Core:
+    core = ov.Core()
+    core.add_extension(deformable_attention_extension())
+    return core
 
 
 def _tensor(port: Any) -> EngineTensor:

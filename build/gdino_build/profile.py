@@ -1,4 +1,7 @@
-"""Build profiles: what to build, from which checkpoint, for which engine; read from profiles/*.toml."""
+"""Build profiles: what to build, from which checkpoint, for which engine; read from profiles/*.toml.
+
+A profile may extend another: it then has that one's tables, but for the keys that it writes itself.
+"""
 
 import tomllib
 from dataclasses import asdict, dataclass
@@ -8,13 +11,14 @@ from typing import Any
 
 from gdino_build.model import ARCHITECTURES, ModelConfig
 from gdino_build.original_config import read_architecture
+from gdino_build.precision import PRECISIONS
+from gdino_build.precision.calibration_settings import CalibrationSettings
 from gdino_build.toml_tables import check_table
 from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError
 from gdino_core.settings import PreprocessSettings
 
-RUNTIMES = ("openvino",)
-PRECISIONS = ("fp32",)
+RUNTIMES = ("openvino", "tensorrt")
 MAX_BATCH_SIZE = 64
 
 
@@ -29,9 +33,12 @@ class Profile:
         checkpoint: weights, a file or a folder of Hugging Face's, relative to the working directory, which make keeps
             at the repository root.
         runtime: what runs the engine.
-        precision: of the engine.
+        precision: of the graphs, one of PRECISIONS.
         threads: of each engine; 0 leaves the choice to the runtime.
         max_batch_size: most pictures in one batch.
+        accept_over_gate: why a variant that loses too much, or is too large, is served all the same; "" refuses it.
+        workspace_mib: most GPU memory that a kernel of TensorRT may take for its intermediate results.
+        calibration: pictures and method for INT8; None where there is no [calibration].
         preprocess: sizes, buckets and limits of the preprocessing.
         verify_sizes: padded sizes (H, W) at which `verify` compares stages.
     """
@@ -43,6 +50,9 @@ class Profile:
     precision: str
     threads: int
     max_batch_size: int
+    accept_over_gate: str
+    workspace_mib: int
+    calibration: CalibrationSettings | None
     preprocess: PreprocessSettings
     verify_sizes: tuple[tuple[int, int], ...]
 
@@ -53,6 +63,13 @@ class Profile:
             raise ConfigError(f"[engine] max_batch_size is {self.max_batch_size}", fix=f"choose 1 to {MAX_BATCH_SIZE}")
         if self.threads < 0:
             raise ConfigError(f"[engine] threads is {self.threads}", fix="choose 0 (all cores) or more")
+        if self.workspace_mib < 1:
+            raise ConfigError(f"[engine] workspace_mib is {self.workspace_mib}", fix="choose 1 or more; 4096 is usual")
+        if self.precision == "int8" and self.calibration is None:
+            raise ConfigError(
+                "INT8 is calibrated with pictures, and the profile names none",
+                fix="add [calibration]; see demo-cpu-int8",
+            )
         if not self.verify_sizes:
             raise ConfigError("[verify] sizes is empty", fix="name at least one [height, width]")
         for height, width in self.verify_sizes:
@@ -64,7 +81,8 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as the manifest tells it."""
-        return asdict(self) | {"checkpoint": str(self.checkpoint)}
+        calibration = self.calibration and {name: str(value) for name, value in asdict(self.calibration).items()}
+        return asdict(self) | {"checkpoint": str(self.checkpoint), "calibration": calibration}
 
 
 def profile_names() -> list[str]:
@@ -82,6 +100,13 @@ def load_profile(name: str) -> Profile:
     Raises:
         ConfigError: no such profile, no TOML, a key that is missing, unknown or of a wrong value.
     """
+    return _profile_from(Path(name).name.removesuffix(".toml"), _read_tables(name, ()))
+
+
+def _read_tables(name: str, extending: tuple[str, ...]) -> dict[str, Any]:
+    """The tables of a profile, with those that it extends."""
+    if name in extending:
+        raise ConfigError(f"profile {name} extends itself", fix="let it extend another, or none")
     shipped = resources.files("gdino_build") / "profiles" / f"{name}.toml"
     source = Path(name) if name.endswith(".toml") else shipped
     if not source.is_file():
@@ -94,12 +119,28 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(
             f"profile {name} is not TOML: {error}", fix="see the shipped profiles for examples"
         ) from error
-    return _profile_from(Path(name).name.removesuffix(".toml"), content)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise ConfigError(f"profile {name} extends {base!r}", fix='write the name of a profile: extends = "swint-cpu"')
+    tables = _read_tables(base, (*extending, name))
+    for key, table in content.items():
+        if key == "model" or not isinstance(table, dict):  # a model is named as a whole
+            tables[key] = table
+        else:
+            tables[key] = {**tables.get(key, {}), **table}
+    return tables
 
 
 def _profile_from(name: str, content: dict[str, Any]) -> Profile:
     model = _Section(content, "model", {_architecture_key(content): str, "checkpoint": str})
-    engine = _Section(content, "engine", {"runtime": str, "precision": str, "threads": int, "max_batch_size": int})
+    engine = _Section(
+        content,
+        "engine",
+        {"runtime": str, "precision": str, "threads": int, "max_batch_size": int},
+        {"accept_over_gate": "", "workspace_mib": 4096},
+    )
     preprocess = _Section(
         content,
         "preprocess",
@@ -113,7 +154,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         },
     )
     verify = _Section(content, "verify", {"sizes": list})
-    if unknown := set(content) - {"model", "engine", "preprocess", "verify"}:
+    if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "verify"}:
         raise ConfigError(f"profile {name} has an unknown section [{sorted(unknown)[0]}]", fix="remove it")
     return Profile(
         name=name,
@@ -123,6 +164,9 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         precision=engine["precision"],
         threads=engine["threads"],
         max_batch_size=engine["max_batch_size"],
+        accept_over_gate=engine["accept_over_gate"],
+        workspace_mib=engine["workspace_mib"],
+        calibration=_calibration(content),
         preprocess=PreprocessSettings(
             short_side=preprocess["short_side"],
             long_side=preprocess["long_side"],
@@ -152,14 +196,32 @@ def _architecture(model: "_Section") -> ModelConfig:
     return ARCHITECTURES[model["architecture"]]
 
 
-class _Section:
-    """One table of a profile, with exactly the keys and types that it must have."""
+def _calibration(content: dict[str, Any]) -> CalibrationSettings | None:
+    if "calibration" not in content:
+        return None
+    types: dict[str, type] = {"images": str, "annotations": str}
+    table = _Section(content, "calibration", types, {"pictures": 64, "method": "min-max", "seed": 0})
+    return CalibrationSettings(
+        images=Path(table["images"]),
+        annotations=Path(table["annotations"]),
+        pictures=table["pictures"],
+        method=table["method"],
+        seed=table["seed"],
+    )
 
-    def __init__(self, content: dict[str, Any], name: str, types: dict[str, type]) -> None:
+
+class _Section:
+    """One table of a profile, with the keys and types that it must have, and those that have a default."""
+
+    def __init__(
+        self, content: dict[str, Any], name: str, types: dict[str, type], defaults: dict[str, Any] | None = None
+    ) -> None:
         table = content.get(name)
         if not isinstance(table, dict):
             raise ConfigError(f"the profile lacks the section [{name}]", fix="see the shipped profiles for examples")
-        check_table(name, table, types)
+        defaults = defaults or {}
+        table = {**defaults, **table}
+        check_table(name, table, types | {key: type(value) for key, value in defaults.items()})
         self._name, self._table = name, table
 
     def __contains__(self, key: str) -> bool:

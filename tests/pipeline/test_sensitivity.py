@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gdino_build.precision import LOW_PRECISIONS, sensitivity
-from gdino_build.precision.lowering import LOW_TYPES
+from gdino_build.precision.lowering import LOW_TYPES, MOVERS
 from gdino_build.precision.sensitivity import Sensitivity, count_groups, group_of, list_groups, scan
 from gdino_build.precision.sensitivity_report import draw_sensitivities, format_sensitivities, write_sensitivities
 from gdino_core import contract
@@ -48,11 +48,18 @@ def test_layers_of_one_kind_are_one_group(name: str, op: str, group: str) -> Non
     assert group_of(gs.Node(op, name)) == group
 
 
+def test_a_bias_is_lowered_with_its_product(onnx_folder: Path) -> None:
+    graph = gs.import_onnx(onnx.load(onnx_folder / f"{contract.MODEL_DETECTOR}.onnx"))
+    groups = {node.name: group_of(node) for node in graph.nodes}
+    assert groups["/encoder/layers.0/linear1/Add"] == groups["/encoder/layers.0/linear1/MatMul"]
+    assert groups["/encoder/layers.0/Add"] == "encoder/layers: arithmetic"  # adds a residual
+
+
 def test_groups_hold_every_node_that_computes_once(onnx_folder: Path) -> None:
     model = onnx.load(onnx_folder / f"{contract.MODEL_DETECTOR}.onnx")
     groups = list_groups(model)
-    products = sum(count for group, count in groups.items() if group.endswith("products"))
-    assert products == sum(node.op_type in ("MatMul", "Conv", "Gemm") for node in model.graph.node)
+    computing = [node for node in model.graph.node if node.op_type not in {*MOVERS, "Cast"}]
+    assert sum(groups.values()) == len(computing)
     assert count_groups(onnx_folder) > len(groups) > 50
 
 

@@ -12,12 +12,12 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from gdino_build.parity import Arrays, ForcedAnswers, Ints
+from gdino_build.precision import GRAPHS
 from gdino_build.precision.emulation import emulate_in_fp32
 from gdino_build.precision.lowering import MOVERS, lower_precision
 from gdino_build.stages import OnnxStage
 from gdino_core import contract
 
-_GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
 _NUMBERS = re.compile(r"[._]\d+")
 _KINDS = {
     "products": ("MatMul", "Gemm", "Conv"),
@@ -60,15 +60,25 @@ class _Question:
 
 
 def group_of(node: gs.Node) -> str:
-    """Name the group of a node, such as `decoder/layers/self_attn: products`."""
+    """Name the group of a node, such as `decoder/layers/self_attn: products`; a bias is in the group of its product."""
     modules = [_NUMBERS.sub("", part) for part in node.name.strip("/").split("/")[:-1]]
     kind = next((name for name, operators in _KINDS.items() if node.op in operators), "arithmetic")
+    if _is_bias(node):
+        kind = "products"
     return f"{'/'.join(modules[:3]) or 'geometry, masks, proposals'}: {kind}"
+
+
+def _is_bias(node: gs.Node) -> bool:
+    """Whether a node adds a bias to a product, which runtimes do in one."""
+    if node.op != "Add":
+        return False
+    sources = [tensor.inputs[0].op for tensor in node.inputs if isinstance(tensor, gs.Variable) and tensor.inputs]
+    return sources == ["MatMul"] and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
 
 
 def count_groups(folder: Path) -> int:
     """How many groups `scan` goes through."""
-    return sum(len(list_groups(onnx.load(folder / f"{name}.onnx"))) for name in _GRAPHS)
+    return sum(len(list_groups(onnx.load(folder / f"{name}.onnx"))) for name in GRAPHS)
 
 
 def list_groups(model: onnx.ModelProto) -> Counter[str]:
@@ -90,7 +100,7 @@ def scan(folder: Path, precision: str, cases: Sequence[Arrays]) -> Iterator[Sens
         One group after the other; None for a group in which nothing can be lowered.
     """
     questions = _ask_fp32(OnnxStage(folder), cases)
-    for name in _GRAPHS:
+    for name in GRAPHS:
         model = onnx.load(folder / f"{name}.onnx")
         for group, nodes in list_groups(model).items():
             lowered = _lower_group(model, precision, group)
@@ -99,7 +109,7 @@ def scan(folder: Path, precision: str, cases: Sequence[Arrays]) -> Iterator[Sens
                 continue
             with tempfile.TemporaryDirectory() as temporary:
                 onnx.save(emulate_in_fp32(lowered), Path(temporary) / f"{name}.onnx")
-                for other in _GRAPHS:
+                for other in GRAPHS:
                     if other != name:
                         (Path(temporary) / f"{other}.onnx").symlink_to((folder / f"{other}.onnx").resolve())
                 stage = OnnxStage(Path(temporary))

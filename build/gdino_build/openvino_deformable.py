@@ -21,7 +21,7 @@ from gdino_build.deformable import DOMAIN, OP
 
 Node = Any  # or one of its outputs: OpenVINO's operators take both, and its stubs know neither
 
-_CHUNK = 128  # queries; at 8 heads of 16 samples, row numbers and weights are 512 KiB each
+_CHUNK = 256  # queries; at 8 heads of 16 samples, their row numbers and weights take 512 KiB each
 _I32, _I64, _F32 = np.int32, np.int64, np.float32
 
 

@@ -111,6 +111,19 @@ def count_unmatched(proposals: Ints, scores: Floats) -> int:
     return int(wrong.sum()) + repeated
 
 
+def as_reference(stage: Stage) -> ForcedStage:
+    """Let a stage be the reference of another that must choose the very same proposals in the same order."""
+
+    def answer(inputs: Arrays, _: Ints) -> ForcedAnswers:
+        answers = stage(inputs)
+        batch, queries = answers.proposals.shape
+        ranks = np.full((batch, int(answers.proposals.max()) + 1), -np.inf, np.float32)
+        np.put_along_axis(ranks, answers.proposals, -np.arange(queries, dtype=np.float32)[None], axis=1)
+        return ForcedAnswers(logits=answers.logits, boxes=answers.boxes, scores=ranks)
+
+    return answer
+
+
 def compare(candidate: Stage, reference: ForcedStage, cases: Sequence[Arrays]) -> Difference:
     """Run both stages on every case and keep the worst difference.
 

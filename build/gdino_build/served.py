@@ -79,15 +79,13 @@ class DetectionCase:
     expected: DetectionArrays
 
 
-def torch_detection_cases(
-    settings: PreprocessSettings, engine: Stage, reference: ForcedStage
-) -> Iterator[DetectionCase]:
+def detection_cases(settings: PreprocessSettings, engine: Stage, reference: ForcedStage) -> Iterator[DetectionCase]:
     """Pictures and prompts, with the reference's detections.
 
     Args:
         settings: of the server's preprocessing.
         engine: tells the proposals that the server chooses.
-        reference: torch, given these proposals.
+        reference: answers from these proposals.
     """
     for seed, ((height, width), texts) in enumerate(_REQUESTS):
         picture = draw_picture(seed, height, width)

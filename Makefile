@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 PROFILE ?= demo-cpu
 RANDOM_WEIGHTS ?=
 PRECISION ?= fp16
+ROUNDS ?= 7
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -49,6 +50,16 @@ $(READY): pyproject.toml
 
 setup: $(READY)  ## Install everything into .venv
 
+# The original runs in an environment of its own.
+REFERENCE := .venv-reference/.ready
+$(REFERENCE): tests/reference/requirements.txt
+	tests/reference/make_environment.sh
+
+# Scenes of the demo in COCO's format.
+SCENES := out/demo-scenes/held-out/annotations.json
+$(SCENES): | $(READY)
+	$(BIN)/python demo/coco.py --stream held-out --scenes 500
+
 # --- pipeline --------------------------------------------------------------------------------------------------------
 $(OUT)/weights.txt: FORCE | $(READY)
 	@$(BUILD) weights-stamp --profile $(PROFILE) $(WEIGHTS_FLAG)
@@ -91,6 +102,34 @@ inspect: $(CLEANED)  ## Print nodes, operators, inputs and outputs before and af
 sensitivity: $(CLEANED)  ## Find what PRECISION=fp16|bf16 harms, group by group of nodes: table, JSON and chart
 	$(BUILD) sensitivity --profile $(PROFILE) --precision $(PRECISION)
 
+evaluate: $(REPOSITORY) $(if $(COCO),,$(SCENES))  ## AP through the server of PROFILE (COCO=annotations.json IMAGES=dir LIMIT=)
+	$(BUILD) evaluate --profile $(PROFILE) $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') \
+		$(if $(LIMIT),--limit $(LIMIT))
+
+# All precisions of one model are compared in one run; each is built by a make of its own.
+ACCURACY_PROFILES := demo-cpu demo-cpu-bf16 demo-cpu-fp16 demo-cpu-int8
+accuracy: $(SCENES) $(REFERENCE)  ## AP, size, latency and memory of all precisions of the demo and of the original, and gates
+	for profile in $(ACCURACY_PROFILES); do \
+		$(MAKE) --no-print-directory repository PROFILE=$$profile RANDOM_WEIGHTS= || exit 1; \
+	done
+	$(BUILD) accuracy --profiles $(ACCURACY_PROFILES)
+
+flops: $(CLEANED)  ## Count multiply-adds and bytes of PROFILE, stage by stage
+	$(BUILD) flops --profile $(PROFILE)
+
+specialise: $(VARIANT)  ## Fold the detector's shape arithmetic for one picture size (SIZE=800x1216), and count its operators
+	$(BUILD) specialise --profile $(PROFILE) $(if $(SIZE),--size $(SIZE))
+
+ranges: $(CLEANED)  ## Prove that FP16 does not overflow at the largest sizes of PROFILE, on adversarial pictures
+	$(BUILD) ranges --profile $(PROFILE)
+
+BENCHED := swint-cpu swint-cpu-bf16 swint-cpu-int8
+bench-engine: $(REFERENCE) $(READY)  ## Time Swin-T's detector in FP32, BF16 and INT8 beside the original, interleaved (ROUNDS=)
+	for profile in $(BENCHED); do \
+		$(MAKE) --no-print-directory repository PROFILE=$$profile RANDOM_WEIGHTS=1 || exit 1; \
+	done
+	$(BUILD) bench-engine --profiles $(BENCHED) --rounds $(ROUNDS)
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -122,4 +161,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository demo serve verify inspect sensitivity doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository demo serve verify evaluate accuracy inspect sensitivity flops specialise ranges bench-engine doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -6,21 +6,22 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.checkpoint import weights_files
-from gdino_build.model import ARCHITECTURES, DEMO
+from gdino_build.model import ARCHITECTURES, DEMO, SWINT_OGC
 from gdino_build.original_config import find_architecture
 from gdino_build.precision import GRAPHS, LOW_PRECISIONS
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
 from gdino_build.weights.sources import MIRROR_VARIABLE, SOURCE_NAMES
 from gdino_core import contract
-from gdino_core.errors import ExportError, GdinoError, ParityError
+from gdino_core.errors import ConfigError, ExportError, GdinoError, ParityError
 
 if TYPE_CHECKING:
     from gdino_build.model import GroundingDino
@@ -32,7 +33,12 @@ _EXAMPLES = """examples:
   gdino-build export --profile swint-cpu --random-weights
   gdino-build inspect --profile demo-cpu
   gdino-build sensitivity --profile demo-cpu --precision bf16
+  gdino-build specialise --profile swint-cpu --size 800x1216
+  gdino-build flops --profile swint-cpu --size 800x1216 --tokens 16
   gdino-build verify --profile demo-cpu
+  gdino-build evaluate --profile swint-cpu-int8 --coco instances_val2017.json --images val2017
+  gdino-build accuracy
+  gdino-build bench-engine --profiles swint-cpu swint-cpu-bf16 swint-cpu-int8 --rounds 7
   gdino-build doctor-checkpoint weights/mine.pth --config weights/cfg_odvg.py
   gdino-build weights swint
 """
@@ -43,6 +49,7 @@ _WEIGHTS_EXAMPLES = """examples:
 
 exit codes: 0 the file is there and verified, 1 it is not, 2 wrong arguments, 130 interrupted
 """
+_OPEN = "fix it; otherwise any will do"
 _EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -81,9 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         ("inspect", _inspect, "print what the graphs hold, before and after cleaning"),
         ("precision", _precision, "cleaned graphs to those of the profile's precision; INT8 is calibrated"),
         ("sensitivity", _sensitivity, "find what a lower precision harms, group by group of nodes"),
+        ("ranges", _ranges, "prove that FP16 does not overflow: largest numbers at the largest sizes"),
+        ("specialise", _specialise, "fold all shape arithmetic of the detector for one picture size"),
+        ("flops", _flops, "count multiply-adds and bytes, stage by stage"),
         ("engine", _engine, "graphs of the profile's precision to OpenVINO engines"),
         ("assemble", _assemble, "model_repository/ sources and engines to a Triton model repository"),
         ("serve", _serve, "serve the repository in the foreground"),
+        ("evaluate", _evaluate, "measure AP on a data set in COCO's format, through the server"),
         ("verify", _verify, "compare every stage with the one before it, and the server with torch"),
     )
     for name, run, text in stages:
@@ -107,7 +118,31 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--precision", choices=LOW_PRECISIONS, default="fp16", help="to lower to (default: %(default)s)"
             )
-        if name == "verify":
+        if name in ("specialise", "flops"):
+            command.add_argument(
+                "--size", type=_size, help="height x width of the padded picture (default: the first of [verify])"
+            )
+            command.add_argument(
+                "--tokens",
+                type=_count,
+                **(
+                    {"default": 16, "help": "of the prompt (default: %(default)s)"}
+                    if name == "flops"
+                    else {"help": _OPEN}
+                ),
+            )
+            command.add_argument(
+                "--batch",
+                type=_count,
+                **({"default": 1, "help": "pictures (default: %(default)s)"} if name == "flops" else {"help": _OPEN}),
+            )
+        if name == "evaluate":
+            _add_dataset(command)
+        if name == "specialise":
+            command.add_argument(
+                "--plugin", action="store_true", help="deformable attentions as TensorRT's plugin (full TensorRT only)"
+            )
+        if name in ("verify", "flops"):
             command.add_argument(
                 "--goldens",
                 type=Path,
@@ -126,8 +161,49 @@ def _parser() -> argparse.ArgumentParser:
         help=f"that it must fit: {', '.join(ARCHITECTURES)} or a configuration file of the original "
         "(default: what its shapes tell)",
     )
+    accuracy = commands.add_parser(
+        "accuracy",
+        help="compare AP, size, latency and memory of several precisions and of the original",
+        description="Measure all precisions of one model and the original on one data set, through their servers; writes "
+        "out/accuracy.json, .md and .png, and fails where a gate is not held.",
+    )
+    accuracy.set_defaults(run=_accuracy)
+    accuracy.add_argument(
+        "--profiles",
+        nargs="+",
+        default=["demo-cpu", "demo-cpu-bf16", "demo-cpu-fp16", "demo-cpu-int8"],
+        help="built profiles of one model, each of another precision (default: %(default)s)",
+    )
+    _add_dataset(accuracy)
+    accuracy.add_argument("--no-original", action="store_true", help="leave the original out")
+    accuracy.add_argument(
+        "--reference", type=Path, default=Path(".venv-reference"), help="its environment (default: %(default)s)"
+    )
+    accuracy.add_argument("--out", type=Path, default=Path("out"), help="root of all outputs (default: %(default)s)")
+    bench = commands.add_parser(
+        "bench-engine",
+        help="time the detector in several precisions beside the original, interleaved",
+        description="Time built detectors beside the original in PyTorch, interleaved in one run; writes "
+        "out/bench-engine.json.",
+    )
+    bench.set_defaults(run=_bench_engine)
+    bench.add_argument(
+        "--profiles",
+        nargs="+",
+        default=["swint-cpu", "swint-cpu-bf16", "swint-cpu-int8"],
+        help="built profiles of one model, each of another precision (default: %(default)s)",
+    )
+    bench.add_argument("--size", type=_size, default=(800, 1216), help="height x width (default: 800x1216)")
+    bench.add_argument("--rounds", type=_count, default=7, help="that count (default: %(default)s)")
+    bench.add_argument("--out", type=Path, default=Path("out"), help="root of all outputs (default: %(default)s)")
     _add_weights(commands)
     return parser
+
+
+def _add_dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--coco", type=Path, metavar="FILE", help="annotations (default: the demo's held-out scenes)")
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures (default: that of FILE)")
+    command.add_argument("--limit", type=_count, metavar="N", help="only the first so many pictures")
 
 
 def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -165,6 +241,21 @@ def _add_weights(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
 
 
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return count
+
+
+def _size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH, multiples of the stride."""
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()) or int(height) % contract.STRIDE or int(width) % contract.STRIDE:
+        raise argparse.ArgumentTypeError(f"{text} is not HEIGHTxWIDTH in multiples of {contract.STRIDE}: 800x1216")
+    return int(height), int(width)
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < float("inf"):
@@ -198,11 +289,8 @@ def _weights(arguments: argparse.Namespace) -> None:
     official = find_official(arguments.model, read_manifest(arguments.manifest))
     mirror = arguments.mirror or os.environ.get(MIRROR_VARIABLE, "")
     sources = choose_sources(official, mirror=mirror, file=arguments.file, names=arguments.source)
-    try:
+    with _resumable(arguments):
         path = fetch_weights(official, sources, arguments.folder, Patience(timeout_s=arguments.timeout))
-    except KeyboardInterrupt:
-        print("gdino-build weights: interrupted; run it again to resume", file=sys.stderr)
-        sys.exit(_EXIT_INTERRUPTED)
     print(f"{path} is the official file: {official.size_bytes:,} bytes, sha256 {official.sha256}")
 
 
@@ -355,6 +443,143 @@ def _sensitivity(profile: Profile, arguments: argparse.Namespace) -> None:
     print(f"wrote {path} and {path.with_suffix('.png')}")
 
 
+def _ranges(profile: Profile, arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from gdino_build.precision.ranges import LARGEST_FP16, format_ranges, largest_sizes, scan_ranges, write_ranges
+
+    folder = _folder(profile, arguments)
+    _check_files([folder / "onnx" / f"{name}.onnx" for name in GRAPHS])
+    sizes = largest_sizes(profile.preprocess.resolution_buckets)
+    progress = partial(tqdm, desc="pictures", unit="picture", disable=None)
+    found = scan_ranges(folder / "onnx", sizes, profile.preprocess.text_buckets, progress)
+    print(format_ranges(found))
+    path = folder / "ranges-fp16.json"
+    write_ranges(found, path)
+    print(f"wrote {path}")
+    if found[0].largest > LARGEST_FP16:
+        raise ParityError(
+            f"{found[0].tensor} reaches {found[0].largest:.0f}, and FP16 ends at {LARGEST_FP16:.0f}",
+            fix="keep its group in FP32: gdino_build/precision/policy.py",
+        )
+
+
+def _bench_engine(arguments: argparse.Namespace) -> None:
+    import safetensors.torch
+
+    from gdino_build.bench_engine import format_timings, original_timed, time_interleaved
+
+    profiles = [load_profile(name) for name in arguments.profiles]
+    folders = {profile.precision: arguments.out / profile.name for profile in profiles}
+    _check_files([folder / "engine" / f"{contract.MODEL_DETECTOR}.xml" for folder in folders.values()])
+    if len({profile.architecture for profile in profiles}) > 1 or len(folders) < len(profiles):
+        raise ConfigError(
+            f"{', '.join(arguments.profiles)} are not one model in several precisions", fix="name one profile for each"
+        )
+    architecture = profiles[0].architecture
+    if architecture not in ARCHITECTURES.values():
+        raise ConfigError(
+            "only official architectures have an original to compare with", fix="choose a shipped profile"
+        )
+    # What the original is given need not be what the engines were made of: time does not depend on it.
+    weights = arguments.out / "random" / f"{architecture.name}.safetensors"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(random_state_dict(architecture), weights)
+    with original_timed(
+        root=Path.cwd(),
+        environment=Path(".venv-reference"),
+        model=architecture.name.partition("-")[0],
+        weights=weights,
+        image_hw=arguments.size,
+        threads=profiles[0].threads,
+    ) as original:
+        engines = {name: folder / "engine" / f"{contract.MODEL_DETECTOR}.xml" for name, folder in folders.items()}
+        timings = time_interleaved(engines, original, arguments.size, arguments.rounds, profiles[0].threads)
+    print(format_timings(timings))
+    path = arguments.out / "bench-engine.json"
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(timings.to_dict(), indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    print(f"wrote {path}")
+
+
+def _specialise(profile: Profile, arguments: argparse.Namespace) -> None:
+    import onnx
+
+    from gdino_build.clean import forget_inferred
+    from gdino_build.deformable_plugin import passes_with_plugins
+    from gdino_build.exact_passes import read_graph
+    from gdino_build.small_operators import count_operators, format_counts
+    from gdino_build.specialise import PASSES, save_graph, specialise_graph
+
+    folder = _folder(profile, arguments) / "onnx"
+    source = folder / profile.precision / f"{contract.MODEL_DETECTOR}.onnx"
+    raw = folder / "raw" / source.name
+    _check_files([raw, source])
+    height, width = arguments.size or profile.verify_sizes[0]
+    sizes = {"height": height, "width": width, "tokens": arguments.tokens, "batch": arguments.batch}
+    passes = passes_with_plugins() if arguments.plugin else PASSES
+    graph = specialise_graph(read_graph(source), {name: size for name, size in sizes.items() if size}, passes)
+    forget_inferred(graph)
+    target = source.with_name(f"{source.stem}_{height}x{width}{'_plugin' if arguments.plugin else ''}.onnx")
+    save_graph(graph, target)
+    paths = {"raw": raw, "cleaned": folder / source.name, profile.precision: source, f"{height}x{width}": target}
+    print(format_counts({name: count_operators(onnx.load(path).graph) for name, path in paths.items()}))
+    print(f"wrote {target}")
+
+
+def _flops(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.flops import count_file
+    from gdino_build.flops_report import format_work, read_original_work, write_work
+
+    folder = _folder(profile, arguments)
+    text_encoder, detector = (folder / "onnx" / f"{name}.onnx" for name in GRAPHS)
+    _check_files([text_encoder, detector])
+    height, width = arguments.size or profile.verify_sizes[0]
+    text_sizes = {"batch": arguments.batch, "tokens": arguments.tokens}
+    sizes = {**text_sizes, "height": height, "width": width}
+    works = count_file(text_encoder, text_sizes, stage="text encoder") | count_file(detector, sizes)
+    original = read_original_work(arguments.goldens / "swint_work.json") if profile.architecture == SWINT_OGC else None
+    if original and original.sizes != sizes:  # the original was counted at one size only
+        original = None
+    print(format_work(works, original))
+    path = folder / "flops.json"
+    write_work(works, sizes, original, path)
+    print(f"wrote {path}")
+
+
+def _evaluate(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.accuracy.commands import run_evaluate
+
+    _check_files([_folder(profile, arguments) / "repository" / "manifest.json"])
+    with _resumable(arguments):
+        run_evaluate(profile, arguments.out, coco=arguments.coco, images=arguments.images, limit=arguments.limit)
+
+
+def _accuracy(arguments: argparse.Namespace) -> None:
+    from gdino_build.accuracy.commands import run_accuracy
+
+    with _resumable(arguments):
+        run_accuracy(
+            [load_profile(name) for name in arguments.profiles],
+            arguments.out,
+            coco=arguments.coco,
+            images=arguments.images,
+            limit=arguments.limit,
+            reference=None if arguments.no_original else arguments.reference,
+        )
+
+
+@contextmanager
+def _resumable(arguments: argparse.Namespace) -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"gdino-build {arguments.command}: interrupted; run it again to resume", file=sys.stderr)
+        sys.exit(_EXIT_INTERRUPTED)
+
+
 def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.engine import onnx_to_openvino
 
@@ -364,12 +589,22 @@ def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.accuracy.gate_check import check_gates
     from gdino_build.assemble import RepositoryPlan, assemble_repository
     from gdino_core.openvino_engine import OpenVinoSettings
 
     folder = _folder(profile, arguments)
     exported = folder / "onnx" / "raw" / WEIGHTS_FILE_NAME
     _check_files([exported])
+    for accepted in check_gates(
+        out=arguments.out,
+        graphs=folder / "onnx" / profile.precision,
+        fp32_graphs=folder / "onnx",
+        precision=profile.precision,
+        is_demo=profile.architecture == DEMO,
+        accepted=profile.accept_over_gate,
+    ):
+        print(f"accepted, because {profile.accept_over_gate}: {accepted}")
     plan = RepositoryPlan(
         sources=Path("model_repository"),
         engines=folder / "engine",

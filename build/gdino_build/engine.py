@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnx_graphsurgeon as gs
 import openvino as ov
 from google.protobuf.message import DecodeError
 
 from gdino_build.clean import forget_inferred
 from gdino_build.deformable import fuse_deformable_attentions
+from gdino_build.exact_passes import read_graph
 from gdino_build.openvino_deformable import deformable_attention_extension
 from gdino_core.errors import ExportError
 
@@ -129,7 +129,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _with_fused_attentions(onnx_path: Path) -> bytes:
-    graph = gs.import_onnx(onnx.load(onnx_path))
+    graph = read_graph(onnx_path)
     fuse_deformable_attentions(graph)
     forget_inferred(graph)
     serialised: bytes = gs.export_onnx(graph).SerializeToString()

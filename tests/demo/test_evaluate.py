@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from evaluate import Accuracy, held_out_scene, native_hw, score
+from coco import draw_scene, native_hw
+from evaluate import score
+from gdino_build.accuracy.scoring import Accuracy
 from gdino_core.detections import DetectionArrays
 from scenes import LABELS, Scene, boxes_xyxy
 
-SCENES = [held_out_scene(index) for index in range(40)]
+SCENES = [draw_scene("held-out", index) for index in range(40)]
 
 
 def detections(scene: Scene, *, shift: float = 0.0, label_offset: int = 0, count: int = 6) -> DetectionArrays:
@@ -25,12 +27,12 @@ def detections(scene: Scene, *, shift: float = 0.0, label_offset: int = 0, count
 
 def test_perfect_detections_score_one() -> None:
     accuracy = score(SCENES, [detections(scene) for scene in SCENES])
-    assert (accuracy.ap, accuracy.ap50, accuracy.ar) == pytest.approx((1.0, 1.0, 1.0))
+    assert (accuracy.ap, accuracy.ap50, accuracy.ap75, accuracy.ar) == pytest.approx((1.0, 1.0, 1.0, 1.0))
 
 
 def test_no_detections_score_nothing() -> None:
     accuracy = score(SCENES, [detections(scene, count=0) for scene in SCENES])
-    assert accuracy == Accuracy(scenes=len(SCENES), ap=0.0, ap50=0.0, ar=0.0)
+    assert accuracy == Accuracy(scenes=len(SCENES), ap=0.0, ap50=0.0, ap75=0.0, ar=0.0)
 
 
 def test_right_boxes_with_wrong_labels_score_almost_nothing() -> None:
@@ -41,6 +43,7 @@ def test_boxes_that_are_a_little_off_cost_ap_but_not_ap50() -> None:
     accuracy = score(SCENES, [detections(scene, shift=0.2) for scene in SCENES])  # IoU 0.8 / 1.2
     assert accuracy.ap50 == pytest.approx(1.0)
     assert accuracy.ap == pytest.approx(0.4)  # right at 0.50, 0.55, 0.60 and 0.65 of ten thresholds
+    assert accuracy.ap75 == pytest.approx(0.0)
 
 
 def test_the_native_picture_has_the_scenes_aspect_ratio() -> None:

@@ -24,6 +24,7 @@ original make_resize_goldens
 original make_picture_goldens
 original make_batch_goldens
 original make_config_goldens
+original make_work_goldens --model swint --size 800 1216 --out tests/goldens/swint_work.json
 for version in 4.57.6 5.23.0; do
     folder=out/transformers-$version
     "${PYTHON:-python3.11}" -m venv --clear "$folder"

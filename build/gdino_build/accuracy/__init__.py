@@ -16,5 +16,7 @@ Open the files in this order:
     gates           what a precision may lose, and how large it may be
     gate_check      refuses a variant that is over its gate
     comparison      all precisions and the original
-    table, chart    out/accuracy.json, .md and .png
+    table           side by side, against FP32 and the gates
+    report, chart   out/accuracy.json, .md and .png
+    commands        gdino-build evaluate and gdino-build accuracy
 """

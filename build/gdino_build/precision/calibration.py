@@ -4,7 +4,7 @@ The magnitudes of each activation are counted in a histogram; a method turns it 
 
     min-max       the largest magnitude: nothing is clipped
     percentile    the magnitude that all but one of 10,000 values stay below
-    entropy       the threshold whose 128 levels lose least information about the distribution (KL divergence)
+    entropy       the threshold whose 128 levels lose least information about the distribution but its zeros
 """
 
 import math
@@ -20,11 +20,15 @@ import onnxruntime
 
 from gdino_build.parity import Arrays
 from gdino_build.precision.quantisation import quantisable_nodes
+from gdino_core.errors import ExportError
 
 _PERCENTILE = 99.99
 _BINS = 2048  # of the first picture's range; larger magnitudes add more
-_LEVELS = 128
 _MOST_BINS = 1 << 16
+_NARROWEST_BIN = float(np.finfo(np.float32).tiny)  # FP32 divides by no smaller one exactly
+_LEVELS = 128
+_CANDIDATES = 257  # thresholds that entropy compares
+_NEARLY_NONE = 1e-4  # of a value in a bin
 
 Floats = npt.NDArray[Any]
 
@@ -44,19 +48,22 @@ class Histogram:
     largest: float = 0.0
 
     def add(self, values: Floats) -> None:
-        """Count the magnitudes of values."""
+        """Count the magnitudes of values.
+
+        Raises:
+            ValueError: a value is infinite or no number; nothing is counted then.
+        """
         magnitudes = np.abs(values, dtype=np.float32).ravel()
         largest = float(magnitudes.max(initial=0.0))
         if not math.isfinite(largest):
-            raise ValueError("a value is infinite or no number")
+            raise ValueError(f"a value is {largest}")
         self.largest = max(self.largest, largest)
-        if not largest:
-            return
-        self.width = self.width or largest / _BINS
-        while self.largest / self.width >= _MOST_BINS:  # the first picture was nearly black to this activation
+        if largest and not self.width:
+            self.width = max(largest / _BINS, _NARROWEST_BIN)
+        while self.width and self.largest / self.width >= _MOST_BINS:  # the first picture was nearly black to this activation
             self.counts = np.pad(self.counts, (0, len(self.counts) % 2)).reshape(-1, 2).sum(1)
             self.width *= 2
-        bins = np.bincount((magnitudes / self.width).astype(np.int64))
+        bins = np.bincount((magnitudes / (self.width or 1.0)).astype(np.int64))
         size = max(len(bins), len(self.counts))
         self.counts = np.pad(self.counts, (0, size - len(self.counts))) + np.pad(bins, (0, size - len(bins)))
 
@@ -79,6 +86,9 @@ def count_magnitudes(
         model: of FP32.
         cases: inputs of the graph by name.
         names: of the activations; by default those that are multiplied with weights.
+
+    Raises:
+        ExportError: an activation is infinite or no number.
     """
     graph = gs.import_onnx(model)
     wanted = list(dict.fromkeys(names or [node.inputs[0].name for node in quantisable_nodes(graph)]))
@@ -91,34 +101,45 @@ def count_magnitudes(
     )
     inputs = [one.name for one in session.get_inputs()]
     histograms = {name: Histogram() for name in wanted}
-    for case in cases:
+    for number, case in enumerate(cases, start=1):
         for name, values in zip(wanted, session.run(wanted, {one: case[one] for one in inputs}), strict=True):
-            histograms[name].add(values)
+            try:
+                histograms[name].add(values)
+            except ValueError as error:
+                raise ExportError(
+                    f"the activation {name} cannot be calibrated on picture {number} of those drawn: {error}",
+                    fix="the graph fails in FP32 already: compare it with the checkpoint by gdino-build verify",
+                ) from error
     return histograms
 
 
-def _entropy_bins(counts: npt.NDArray[np.int64]) -> float:
+def _entropy_bins(counts: npt.NDArray[np.int64]) -> int:
     """How many bins to keep so that _LEVELS levels over them tell most about the distribution.
 
-    Source: the 8-bit inference with TensorRT talk (S. Migacz, GTC 2017), entropy calibration.
+    Source: the 8-bit inference with TensorRT talk (S. Migacz, GTC 2017). Zeros as in NVIDIA's pytorch-quantization,
+    calib/histogram.py, _compute_amax_entropy(); bins that q leaves empty as in ONNX Runtime's smooth_distribution().
     """
-    best, best_divergence = len(counts), math.inf
+    counts = counts.copy()
+    # Zeros are exact with every threshold. Counted, those of a ReLU drown what its threshold does to the rest.
+    counts[0] = counts[1]
     total = counts.sum()
-    for kept in range(_LEVELS, len(counts) + 1, max(1, (len(counts) - _LEVELS) // 256)):
+    best, best_divergence = len(counts), math.inf
+    for kept in np.unique(np.linspace(_LEVELS, len(counts), _CANDIDATES).astype(int))[::-1]:
         reference = counts[:kept].astype(np.float64)
         reference[-1] += total - reference.sum()  # what is clipped
-        edges = np.linspace(0, kept, _LEVELS + 1).round().astype(int)
-        level = np.repeat(np.arange(_LEVELS), np.diff(edges))
         occupied = counts[:kept] > 0
+        level = np.arange(kept) * _LEVELS // kept
         sums = np.bincount(level, counts[:kept], minlength=_LEVELS)
         sharers = np.bincount(level, occupied, minlength=_LEVELS)
         quantised = np.where(occupied, (sums / np.maximum(sharers, 1))[level], 0.0)
-        divergence = _divergence(reference / reference.sum(), quantised / max(quantised.sum(), 1))
+        divergence = _divergence(reference, quantised)
         if divergence < best_divergence:
-            best, best_divergence = kept, divergence
-    return float(best)
+            best, best_divergence = int(kept), divergence
+    return best
 
 
 def _divergence(p: Floats, q: Floats) -> float:
+    """Kullback-Leibler divergence of two histograms; what q lacks counts as _NEARLY_NONE, or it were infinite."""
     where = p > 0
-    return float(np.sum(p[where] * np.log(p[where] / np.maximum(q[where], 1e-12))))
+    p, q = p[where] / p.sum(), np.maximum(q[where], _NEARLY_NONE) / q.sum()
+    return float(np.sum(p * np.log(p / q)))

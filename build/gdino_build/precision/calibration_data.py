@@ -67,7 +67,7 @@ def find_thresholds(
     detector = onnx.load(cleaned / f"{contract.MODEL_DETECTOR}.onnx")
     histograms = {
         contract.MODEL_TEXT_ENCODER: count_magnitudes(text_encoder, progress(cases)),
-        contract.MODEL_DETECTOR: count_magnitudes(detector, progress(list(_with_features(text_encoder, cases)))),
+        contract.MODEL_DETECTOR: count_magnitudes(detector, progress(list(with_text_features(text_encoder, cases)))),
     }
     return {
         graph: {name: histogram.threshold(method) for name, histogram in counted.items()}
@@ -75,7 +75,8 @@ def find_thresholds(
     }
 
 
-def _with_features(text_encoder: onnx.ModelProto, cases: Sequence[Arrays]) -> Iterator[Arrays]:
+def with_text_features(text_encoder: onnx.ModelProto, cases: Sequence[Arrays]) -> Iterator[Arrays]:
+    """Add TEXT_FEATURES, as the text encoder gives them, to each case."""
     session = onnxruntime.InferenceSession(text_encoder.SerializeToString(), providers=["CPUExecutionProvider"])
     for case in cases:
         features = session.run([contract.TEXT_FEATURES], {name: case[name] for name in TEXT_ENCODER_INPUTS})[0]

@@ -1,0 +1,52 @@
+"""What Linux tells of this machine and of the memory that processes took."""
+
+import contextlib
+import os
+from pathlib import Path
+
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+_SESSION_FIELD = 3  # of what follows the name in /proc/PID/stat: state, parent, group, session
+
+
+def describe_hardware() -> str:
+    """Processor, cores that this process may use, and the instructions that low precisions use; no name of a host."""
+    fields = dict(
+        (key.strip(), value.strip())
+        for key, _, value in (
+            line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        )
+    )
+    flags = fields.get("flags", "").split()
+    known = ", ".join(flag for flag in _FLAGS if flag in flags)
+    return f"{fields.get('model name', 'unknown CPU')}, {len(os.sched_getaffinity(0))} cores, {known or 'no AVX2'}"
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """Most memory that a process ever held (VmHWM); 0 where there is no such process."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def session_peak_bytes(leader: int) -> int:
+    """Sum of `peak_bytes` over all processes of a session, such as a Triton server and those of its Python models.
+
+    What they share, libraries and shared memory, counts in each of them: the sum is an upper bound.
+
+    Args:
+        leader: process id of the session's first process.
+    """
+    return sum(peak_bytes(pid) for pid in _session_members(leader))
+
+
+def _session_members(leader: int) -> list[int]:
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # any may end while we look
+            # The name, in brackets, may hold anything, brackets and spaces too.
+            rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(rest[_SESSION_FIELD]) == leader:
+                members.append(int(folder.name))
+    return members

@@ -1,0 +1,165 @@
+"""What is served: that it is the checkpoint's answer, how accurate it is, and how fast."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from gdino_build.commands.stage import (
+    WEIGHTS_FILE_NAME,
+    Commands,
+    add_goldens,
+    add_out,
+    add_random_weights,
+    add_stage,
+    check_files,
+    count,
+    folder_of,
+    model_of,
+    resumable,
+    size,
+)
+from gdino_build.model import ARCHITECTURES, DEMO
+from gdino_build.profile import Profile, load_profile
+from gdino_build.random_weights import random_state_dict
+from gdino_core import contract
+from gdino_core.errors import ConfigError, ParityError
+
+
+def register(commands: Commands) -> None:
+    """Add these commands."""
+    text = "compare every stage with the one before it, and the server with torch"
+    verify = add_stage(commands, "verify", _verify, text)
+    add_random_weights(verify)
+    add_goldens(verify)
+    text = "measure AP on a data set in COCO's format, through the server"
+    _add_dataset(add_stage(commands, "evaluate", _evaluate, text))
+    accuracy = commands.add_parser(
+        "accuracy",
+        help="compare AP, size, latency and memory of several precisions and of the original",
+        description="Measure all precisions of one model and the original on one data set, through their servers; "
+        "writes out/accuracy.json, .md and .png, and fails where a gate is not held.",
+    )
+    accuracy.set_defaults(run=_accuracy)
+    _add_profiles(accuracy, "demo-cpu", "demo-cpu-bf16", "demo-cpu-fp16", "demo-cpu-int8")
+    _add_dataset(accuracy)
+    accuracy.add_argument("--no-original", action="store_true", help="leave the original out")
+    accuracy.add_argument(
+        "--reference", type=Path, default=Path(".venv-reference"), help="its environment (default: %(default)s)"
+    )
+    bench = commands.add_parser(
+        "bench-engine",
+        help="time the detector in several precisions beside the original, interleaved",
+        description="Time built detectors beside the original in PyTorch, interleaved in one run; writes "
+        "out/bench-engine.json.",
+    )
+    bench.set_defaults(run=_bench_engine)
+    _add_profiles(bench, "swint-cpu", "swint-cpu-bf16", "swint-cpu-int8")
+    bench.add_argument("--size", type=size, default=(800, 1216), help="height x width (default: 800x1216)")
+    bench.add_argument("--rounds", type=count, default=7, help="that count (default: %(default)s)")
+    add_out(accuracy)
+    add_out(bench)
+
+
+def _add_profiles(command: argparse.ArgumentParser, *default: str) -> None:
+    command.add_argument(
+        "--profiles",
+        nargs="+",
+        default=list(default),
+        metavar="PROFILE",
+        help=f"built profiles of one model, each of another precision (default: {' '.join(default)})",
+    )
+
+
+def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.verify import verify_profile
+    from gdino_build.verify_report import TABLE_HEAD, format_row, write_rows
+
+    folder = folder_of(profile, arguments)
+    check_files([folder / "onnx" / "raw" / WEIGHTS_FILE_NAME, folder / "repository" / "manifest.json"])
+    # We made the goldens of random weights and of the demo; a user's own checkpoint has none.
+    golden_expected = profile.architecture == DEMO or (
+        arguments.random_weights and profile.architecture in ARCHITECTURES.values()
+    )
+    rows = []
+    print(TABLE_HEAD, flush=True)
+    for row in verify_profile(
+        profile, model_of(profile, arguments), folder, arguments.goldens, golden_expected=golden_expected
+    ):
+        print(format_row(row), flush=True)
+        rows.append(row)
+    path = folder / "verify.json"
+    write_rows(rows, path)
+    print(f"wrote {path}")
+    if failed := [row.stage for row in rows if not row.passed]:
+        raise ParityError(
+            f"{', '.join(failed)} differ{'s' if len(failed) == 1 else ''} from the stage before",
+            fix="the first stage that fails has the fault; the ones after it inherit it",
+        )
+
+
+def _evaluate(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.accuracy.commands import run_evaluate
+
+    check_files([folder_of(profile, arguments) / "repository" / "manifest.json"])
+    with resumable(arguments):
+        run_evaluate(profile, arguments.out, coco=arguments.coco, images=arguments.images, limit=arguments.limit)
+
+
+def _accuracy(arguments: argparse.Namespace) -> None:
+    from gdino_build.accuracy.commands import run_accuracy
+
+    with resumable(arguments):
+        run_accuracy(
+            [load_profile(name) for name in arguments.profiles],
+            arguments.out,
+            coco=arguments.coco,
+            images=arguments.images,
+            limit=arguments.limit,
+            reference=None if arguments.no_original else arguments.reference,
+        )
+
+
+def _bench_engine(arguments: argparse.Namespace) -> None:
+    import safetensors.torch
+
+    from gdino_build.bench_engine import format_timings, original_timed, time_interleaved
+
+    profiles = [load_profile(name) for name in arguments.profiles]
+    folders = {profile.precision: arguments.out / profile.name for profile in profiles}
+    check_files([folder / "engine" / f"{contract.MODEL_DETECTOR}.xml" for folder in folders.values()])
+    if len({profile.architecture for profile in profiles}) > 1 or len(folders) < len(profiles):
+        raise ConfigError(
+            f"{', '.join(arguments.profiles)} are not one model in several precisions", fix="name one profile for each"
+        )
+    architecture = profiles[0].architecture
+    if architecture not in ARCHITECTURES.values():
+        raise ConfigError(
+            "only official architectures have an original to compare with", fix="choose a shipped profile"
+        )
+    # What the original is given need not be what the engines were made of: time does not depend on it.
+    weights = arguments.out / "random" / f"{architecture.name}.safetensors"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(random_state_dict(architecture), weights)
+    with original_timed(
+        root=Path.cwd(),
+        environment=Path(".venv-reference"),
+        model=architecture.name.partition("-")[0],
+        weights=weights,
+        image_hw=arguments.size,
+        threads=profiles[0].threads,
+    ) as original:
+        engines = {name: folder / "engine" / f"{contract.MODEL_DETECTOR}.xml" for name, folder in folders.items()}
+        timings = time_interleaved(engines, original, arguments.size, arguments.rounds, profiles[0].threads)
+    print(format_timings(timings))
+    path = arguments.out / "bench-engine.json"
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(timings.to_dict(), indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    print(f"wrote {path}")
+
+
+def _add_dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--coco", type=Path, metavar="FILE", help="annotations (default: the demo's held-out scenes)")
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures (default: that of FILE)")
+    command.add_argument("--limit", type=count, metavar="N", help="only the first so many pictures")

@@ -60,10 +60,8 @@ def find_deformable_attentions(graph: gs.Graph) -> list[DeformableAttention]:
     infer_shapes(graph)
     try:
         return list(_find(graph))
-    except (IndexError, KeyError, ValueError) as error:
-        raise ExportError(
-            f"a deformable attention is not as the exporter writes it: {error}", fix="export and clean again"
-        ) from error
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise _not_as_exported(error) from error
 
 
 def fuse_deformable_attentions(graph: gs.Graph) -> int:
@@ -74,9 +72,14 @@ def fuse_deformable_attentions(graph: gs.Graph) -> int:
 
     Returns:
         How many there were.
+
+    Raises:
+        ExportError: as in `find_deformable_attentions`, or none of them has reference points.
     """
     found = find_deformable_attentions(graph)
     cells = next((one.cells for one in found if one.cells is not None), None)
+    if found and cells is None:
+        raise _not_as_exported("without an encoder, nothing tells the sizes of the levels")
     for index, one in enumerate(found):
         inputs = [one.value, one.weights, one.offsets, one.reference, cells, one.extent]
         sizes = {"heads": one.heads, "head_dim": one.head_dim, "levels": one.levels, "points": one.points}
@@ -91,16 +94,24 @@ def fuse_deformable_attentions(graph: gs.Graph) -> int:
     return len(found)
 
 
+def _not_as_exported(reason: object) -> ExportError:
+    return ExportError(
+        f"a deformable attention is not as the exporter writes it: {reason}", fix="export and clean again"
+    )
+
+
 def _find(graph: gs.Graph) -> Iterator[DeformableAttention]:
     samplers = [node for node in graph.nodes if node.op == "GridSample"]
     seen: set[int] = set()
     for sampler in samplers:
+        if sampler.attrs.get("align_corners", 0) or sampler.attrs.get("padding_mode", "zeros") != "zeros":
+            raise ValueError(f"{sampler.name} samples in another way: {sampler.attrs}")
         locations = _back(sampler.inputs[1], "Gather", "Reshape", "Transpose", "Sub", "Mul")
         if id(locations) in seen:  # another level of the same attention
             continue
         seen.add(id(locations))
         value = _back(sampler.inputs[0], "Reshape", "Slice", "Transpose")
-        (weighted,) = sampler.outputs[0].outputs if sampler.outputs[0].outputs[0].op == "Mul" else _after_cast(sampler)
+        weighted = _weighted(sampler)
         (level_weights,) = (tensor for tensor in weighted.inputs if _source(tensor).op == "Slice")
         levels, points = locations.shape[4:]
         yield DeformableAttention(
@@ -143,10 +154,14 @@ def _output(weighted: gs.Node) -> gs.Tensor:
     raise ValueError(f"the samples after {weighted.name} are never summed")
 
 
-def _after_cast(node: gs.Node) -> list[gs.Node]:
-    (cast,) = node.outputs[0].outputs
-    consumers: list[gs.Node] = cast.outputs[0].outputs
-    return consumers
+def _weighted(sampler: gs.Node) -> gs.Node:
+    """The node that multiplies the samples with their weights."""
+    (node,) = sampler.outputs[0].outputs
+    if node.op == "Cast":
+        (node,) = node.outputs[0].outputs
+    if node.op != "Mul":
+        raise ValueError(f"{node.op} {node.name} follows the samples")
+    return node
 
 
 def _back(tensor: gs.Tensor, *operators: str) -> gs.Tensor:

@@ -114,10 +114,11 @@ def count_unmatched(proposals: Ints, scores: Floats) -> int:
 def as_reference(stage: Stage) -> ForcedStage:
     """Let a stage be the reference of another that must choose the very same proposals in the same order."""
 
-    def answer(inputs: Arrays, _: Ints) -> ForcedAnswers:
+    def answer(inputs: Arrays, proposals: Ints) -> ForcedAnswers:
         answers = stage(inputs)
         batch, queries = answers.proposals.shape
-        ranks = np.full((batch, int(answers.proposals.max()) + 1), -np.inf, np.float32)
+        tokens = 1 + max(int(answers.proposals.max()), int(proposals.max()))
+        ranks = np.full((batch, tokens), -np.inf, np.float32)
         np.put_along_axis(ranks, answers.proposals, -np.arange(queries, dtype=np.float32)[None], axis=1)
         return ForcedAnswers(logits=answers.logits, boxes=answers.boxes, scores=ranks)
 

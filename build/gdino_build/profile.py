@@ -126,10 +126,11 @@ def _read_tables(name: str, extending: tuple[str, ...]) -> dict[str, Any]:
         raise ConfigError(f"profile {name} extends {base!r}", fix='write the name of a profile: extends = "swint-cpu"')
     tables = _read_tables(base, (*extending, name))
     for key, table in content.items():
-        if key == "model" or not isinstance(table, dict):  # a model is named as a whole
+        extended = tables.get(key)
+        if key != "model" and isinstance(table, dict) and isinstance(extended, dict):
+            tables[key] = {**extended, **table}
+        else:  # a model is named as a whole
             tables[key] = table
-        else:
-            tables[key] = {**tables.get(key, {}), **table}
     return tables
 
 

@@ -25,8 +25,10 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance."""
-        return self.cases > 0 and (self.tolerance is None or self.difference.within(self.tolerance))
+        """Whether the difference is within the tolerance; without one, whether it is a number."""
+        if self.tolerance is None:
+            return self.cases > 0 and math.isfinite(self.difference.max_abs_logit + self.difference.max_abs_box)
+        return self.cases > 0 and self.difference.within(self.tolerance)
 
     def to_dict(self) -> dict[str, object]:
         """The row as verify.json has it."""

@@ -13,6 +13,7 @@ from gdino_build.parity import (
     ForcedAnswers,
     Ints,
     Tolerance,
+    as_reference,
     compare,
     count_unmatched,
     difference,
@@ -138,3 +139,48 @@ def test_the_reference_is_given_the_candidates_own_proposals_case_by_case() -> N
 
     assert compare(candidate, reference, cases) == NO_DIFFERENCE
     assert given == [("first", [[1, 3, 2]]), ("second", [[1, 2, 3]])]
+
+
+# a stage as the reference of another: the same proposals in the same order, without ties
+
+
+def against_itself(found: list[list[int]], expected: list[list[int]]) -> Difference:
+    cases: list[Arrays] = [{"PHRASE_IDS": np.repeat(PHRASE_IDS, len(found), 0)}]
+    stages = [lambda _, chosen=chosen: answers(proposals=np.array(chosen)) for chosen in (found, expected)]
+    return compare(stages[0], as_reference(stages[1]), cases)
+
+
+def test_a_stage_that_chooses_the_same_in_the_same_order_passes() -> None:
+    assert against_itself([[1, 3, 2]], [[1, 3, 2]]) == NO_DIFFERENCE
+    assert against_itself([[1, 3, 2], [0, 2, 5]], [[1, 3, 2], [0, 2, 5]]) == NO_DIFFERENCE
+
+
+@pytest.mark.parametrize(
+    ("found", "unmatched"),
+    [
+        ([[1, 2, 3]], 2),  # in another order, though the scores might tie
+        ([[1, 3, 0]], 1),  # a token that the other stage did not choose
+        ([[1, 3, 77]], 1),  # nor has any score for
+        ([[1, 3, 3]], 2),  # twice the same
+    ],
+)
+def test_any_other_choice_is_unmatched(found: list[list[int]], unmatched: int) -> None:
+    assert against_itself(found, [[1, 3, 2]]).unmatched_queries == unmatched
+
+
+def test_the_choice_of_one_picture_does_not_stand_for_another() -> None:
+    assert against_itself([[1, 3, 2], [1, 3, 2]], [[1, 3, 2], [0, 2, 5]]).unmatched_queries == 3
+
+
+def test_hundreds_of_queries_later_a_swap_is_still_seen() -> None:
+    order = list(range(900))
+    swapped = [*order[:-2], 899, 898]
+    assert against_itself([order], [order]).unmatched_queries == 0
+    assert against_itself([swapped], [order]).unmatched_queries == 2
+
+
+def test_numbers_are_compared_as_they_are() -> None:
+    candidate, other = answers(), replace(answers(), logits=answers().logits + np.float32(2e-4))
+    found = compare(lambda _: candidate, as_reference(lambda _: other), [{"PHRASE_IDS": PHRASE_IDS}])
+    assert found.max_abs_logit == pytest.approx(2e-4, rel=1e-2)
+    assert (found.max_abs_box, found.unmatched_queries) == (0.0, 0)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gdino_build.model import ARCHITECTURES, DEMO, SWINT_OGC
+from gdino_build.model import ARCHITECTURES, DEMO, SWINB_COGCOOR, SWINT_OGC
+from gdino_build.precision.calibration_settings import CalibrationSettings
 from gdino_build.profile import Profile, load_profile, profile_names
 from gdino_core.errors import ConfigError
 
@@ -146,3 +147,153 @@ def test_what_is_wrong_in_a_profile_is_named_and_how_to_mend_it(
     with pytest.raises(ConfigError, match=message) as caught:
         load(tmp_path, GOOD.replace(good, bad))
     assert "\n  fix: " in str(caught.value)
+
+
+# profiles that extend others
+
+
+def write(tmp_path: Path, name: str, text: str) -> str:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_profile_that_extends_another_has_its_tables_but_for_the_keys_it_writes(tmp_path: Path) -> None:
+    base = load(tmp_path, GOOD)
+    mine = write(
+        tmp_path, "child", f"extends = '{tmp_path / 'mine.toml'}'\n[engine]\nthreads = 1\nprecision = 'bf16'\n"
+    )
+    assert load_profile(mine) == replace(base, name="child", threads=1, precision="bf16")
+
+
+def test_extending_goes_on_through_a_chain_and_the_last_word_counts(tmp_path: Path) -> None:
+    first = write(tmp_path, "first", GOOD)
+    second = write(tmp_path, "second", f"extends = '{first}'\n[engine]\nthreads = 3\nmax_batch_size = 2\n")
+    third = write(tmp_path, "third", f"extends = '{second}'\n[engine]\nthreads = 5\n[preprocess]\nshort_side = 64\n")
+    found = load_profile(third)
+    assert (found.threads, found.max_batch_size, found.precision) == (5, 2, "fp32")
+    assert (found.preprocess.short_side, found.preprocess.long_side) == (64, 288)
+
+
+def test_a_model_of_its_own_takes_the_place_of_the_whole_table(tmp_path: Path) -> None:
+    options = json.loads((GOLDENS / "original_configs.json").read_text(encoding="utf-8"))["cfg_odvg.py"]
+    config = tmp_path / "cfg_odvg.py"
+    config.write_text("".join(f"{name} = {value!r}\n" for name, value in options.items()), encoding="utf-8")
+    base = write(tmp_path, "base", GOOD)
+    # Merged, it would have both architecture and config, and be refused.
+    child = write(tmp_path, "child", f"extends = '{base}'\n[model]\nconfig = '{config}'\ncheckpoint = 'mine.pth'\n")
+    assert load_profile(child).architecture is SWINT_OGC
+    lacking = write(tmp_path, "lacking", f"extends = '{base}'\n[model]\narchitecture = 'swinb-cogcoor'\n")
+    with pytest.raises(ConfigError, match=r"\[model\] lacks checkpoint"):
+        load_profile(lacking)
+    both = f"extends = '{base}'\n[model]\narchitecture = 'swinb-cogcoor'\ncheckpoint = 'b.pth'\n"
+    assert load_profile(write(tmp_path, "both", both)).architecture is SWINB_COGCOOR
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_profiles_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path, length: int) -> None:
+    paths = [tmp_path / f"{index}.toml" for index in range(length)]
+    for path, following in zip(paths, [*paths[1:], paths[0]], strict=True):
+        path.write_text(f"extends = '{following}'\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"0\.toml extends itself\n  fix: let it extend another"):
+        load_profile(str(paths[0]))
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ('extends = "swin-t"', "there is no profile swin-t"),
+        ("extends = 3", "mine.toml extends 3"),
+        ('extends = ["demo-cpu"]', r"mine.toml extends \['demo-cpu'\]"),
+        ('extends = "demo-cpu"\n[engine]\nthread = 1', r"\[engine\] has the unknown key thread"),
+        ('extends = "demo-cpu"\n[extra]\nx = 1', r"unknown section \[extra\]"),
+        ('extends = "demo-cpu"\nengine = 3', r"lacks the section \[engine\]"),
+    ],
+)
+def test_what_is_wrong_in_an_extending_profile_is_named(tmp_path: Path, head: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path, head)
+    assert "\n  fix: " in str(caught.value)
+
+
+def test_a_base_whose_table_is_none_is_refused_unless_the_table_is_written_anew(tmp_path: Path) -> None:
+    verify = "[verify]\nsizes = [[160, 288]]\n"
+    base = write(tmp_path, "base", "verify = 3\n" + GOOD.replace(verify, ""))
+    with pytest.raises(ConfigError, match=r"lacks the section \[verify\]"):
+        load_profile(base)
+    assert load_profile(write(tmp_path, "child", f"extends = '{base}'\n{verify}")).verify_sizes == ((160, 288),)
+
+
+@pytest.mark.parametrize("name", [name for name in profile_names() if name.endswith(("-fp16", "-bf16", "-int8"))])
+def test_a_shipped_profile_of_a_precision_differs_from_its_base_in_the_engine_alone(name: str) -> None:
+    base_name = name.rpartition("-")[0].replace("gpu", "swint-cpu")
+    found, base = load_profile(name), load_profile(base_name)
+    engine = {key: getattr(found, key) for key in ("name", "runtime", "precision", "max_batch_size")}
+    assert found == replace(base, **engine)
+    assert found.precision == name.rpartition("-")[2]
+    assert found.runtime == ("tensorrt" if name.startswith("gpu") else "openvino")
+
+
+# calibration, gates and memory
+
+CALIBRATION = """
+[calibration]
+images = "pictures"
+annotations = "pictures/annotations.json"
+"""
+INT8 = GOOD.replace('precision = "fp32"', 'precision = "int8"')
+
+
+def test_calibration_is_read_and_has_defaults(tmp_path: Path) -> None:
+    usual = CalibrationSettings(
+        images=Path("pictures"), annotations=Path("pictures/annotations.json"), pictures=64, method="min-max", seed=0
+    )
+    assert load(tmp_path, INT8 + CALIBRATION).calibration == usual
+    chosen = CALIBRATION + 'pictures = 8\nmethod = "entropy"\nseed = 3\n'
+    assert load(tmp_path, INT8 + chosen).calibration == replace(usual, pictures=8, method="entropy", seed=3)
+    assert load(tmp_path, GOOD).calibration is None
+
+
+def test_int8_without_pictures_to_calibrate_with_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="INT8 is calibrated with pictures, and the profile names none") as caught:
+        load(tmp_path, INT8)
+    assert "fix: add [calibration]; see demo-cpu-int8" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('method = "kl"', r"\[calibration\] method is 'kl'\n  fix: choose one of min-max, percentile, entropy"),
+        ("method = 3", r"\[calibration\] method is 3"),
+        ("pictures = 0", r"\[calibration\] pictures is 0"),
+        ('pictures = "64"', r"\[calibration\] pictures is '64'"),
+        ("seed = 1.5", r"\[calibration\] seed is 1\.5"),
+        ("picture = 1", r"\[calibration\] has the unknown key picture"),
+    ],
+)
+def test_what_is_wrong_in_the_calibration_is_named(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, f"{INT8}{CALIBRATION}{line}\n")
+    with pytest.raises(ConfigError, match=r"\[calibration\] lacks images"):
+        load(tmp_path, INT8 + CALIBRATION.replace('images = "pictures"', ""))
+
+
+def test_gates_hold_unless_the_profile_says_why_not(tmp_path: Path) -> None:
+    usual = load(tmp_path, GOOD)
+    assert (usual.accept_over_gate, usual.workspace_mib) == ("", 4096)
+    text = GOOD.replace("threads = 2", 'threads = 2\naccept_over_gate = "a trial"\nworkspace_mib = 512')
+    found = load(tmp_path, text)
+    assert (found.accept_over_gate, found.workspace_mib) == ("a trial", 512)
+    for wrong, message in (
+        ("accept_over_gate = true", r"\[engine\] accept_over_gate is True"),
+        ("workspace_mib = 0", r"\[engine\] workspace_mib is 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(tmp_path, GOOD.replace("threads = 2", f"threads = 2\n{wrong}"))
+
+
+def test_the_manifest_can_hold_a_profile_with_calibration(tmp_path: Path) -> None:
+    told = json.loads(json.dumps(load(tmp_path, INT8 + CALIBRATION).to_dict()))
+    assert told["calibration"]["images"] == "pictures"
+    assert told["precision"] == "int8"
+    assert json.loads(json.dumps(load(tmp_path, GOOD).to_dict()))["calibration"] is None

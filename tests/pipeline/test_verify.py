@@ -10,7 +10,18 @@ import pytest
 
 from gdino_build.against_original import compare_forced, compare_free, find_golden
 from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden, tokens_in_frame
-from gdino_build.parity import NO_DIFFERENCE, Answers, Arrays, Difference, ForcedAnswers, Ints, Tolerance, compare
+from gdino_build.parity import (
+    NO_DIFFERENCE,
+    Answers,
+    Arrays,
+    Difference,
+    ForcedAnswers,
+    Ints,
+    Stage,
+    Tolerance,
+    as_reference,
+    compare,
+)
 from gdino_build.served import DETECTION_OPTIONS, detections_difference
 from gdino_build.verify import picture_cases
 from gdino_build.verify_report import TABLE_HEAD, TOLERANCE, Row, format_row, write_rows
@@ -127,6 +138,38 @@ def test_a_row_fails_for_any_one_reason(failed: Row) -> None:
     assert failed.to_dict()["passed"] is False
     assert "FAILED" in format_row(failed)
     assert "FAILED" not in format_row(ROW)
+
+
+def test_the_difference_of_a_lower_precision_is_told_and_judged_elsewhere(tmp_path: Path) -> None:
+    far = replace(SMALL, max_abs_logit=3.0, max_abs_box=0.5, unmatched_queries=70)
+    told = replace(ROW, stage="engine", against="cleaned", difference=far, tolerance=None)
+    assert told.passed
+    assert format_row(told).split() == ["engine", "cleaned", "4", "3.0e+00", "5.0e-01", "70", "told"]
+    write_rows([told], tmp_path / "verify.json")
+    [row] = json.loads((tmp_path / "verify.json").read_text(encoding="utf-8"))
+    assert (row["tolerance"], row["max_abs_box"], row["unmatched_queries"]) == (None, 0.5, 70)
+
+
+def test_a_difference_that_is_told_without_a_case_fails_all_the_same() -> None:
+    nothing = replace(ROW, cases=0, tolerance=None)
+    assert not nothing.passed
+    assert "FAILED" in format_row(nothing)
+
+
+def test_what_a_lower_precision_serves_must_be_what_its_engine_computes() -> None:
+    def engine(shift: float, proposals: list[int]) -> Stage:
+        logits, boxes = np.full((1, 3, 4), 1 + shift, np.float32), np.full((1, 3, 4), 0.5, np.float32)
+        return lambda _: Answers(logits=logits, boxes=boxes, proposals=np.array([proposals]))
+
+    def served_row(served: Stage) -> Row:
+        cases: list[Arrays] = [{contract.PHRASE_IDS: np.zeros((1, 4), np.int32)}]
+        return replace(ROW, difference=compare(served, as_reference(engine(0, [4, 9, 2])), cases))
+
+    assert served_row(engine(0, [4, 9, 2])).passed
+    assert not served_row(engine(2e-4, [4, 9, 2])).passed
+    assert not served_row(engine(0, [4, 2, 9])).passed
+    assert not served_row(engine(0, [4, 9, 11])).passed
+    assert not served_row(engine(float("nan"), [4, 9, 2])).passed
 
 
 def test_the_line_of_a_row_stands_below_the_head_of_the_table() -> None:

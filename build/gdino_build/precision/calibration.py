@@ -60,7 +60,8 @@ class Histogram:
         self.largest = max(self.largest, largest)
         if largest and not self.width:
             self.width = max(largest / _BINS, _NARROWEST_BIN)
-        while self.width and self.largest / self.width >= _MOST_BINS:  # the first picture was nearly black to this activation
+        # Too many bins follow a first picture that was nearly black to this activation.
+        while self.width and self.largest / self.width >= _MOST_BINS:
             self.counts = np.pad(self.counts, (0, len(self.counts) % 2)).reshape(-1, 2).sum(1)
             self.width *= 2
         bins = np.bincount((magnitudes / (self.width or 1.0)).astype(np.int64))

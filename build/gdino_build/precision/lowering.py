@@ -10,11 +10,13 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import dtype_to_onnx
 
 from gdino_build.clean import forget_inferred, infer_shapes, redirect_consumers
+from gdino_core.errors import ExportError
 
 Type = np.dtype[Any]
 
@@ -97,11 +99,22 @@ def _other_precision(graph: gs.Graph, tensor: gs.Tensor, dtype: Type, copies: di
     if id(tensor) not in copies:
         name = f"{tensor.name}_{dtype.name}"
         if isinstance(tensor, gs.Constant):
-            copies[id(tensor)] = gs.Constant(name, tensor.values.astype(dtype))
+            copies[id(tensor)] = gs.Constant(name, _rounded(tensor, dtype))
         else:
             copies[id(tensor)] = gs.Variable(name, dtype=dtype, shape=tensor.shape)
             graph.nodes.append(_cast(tensor, copies[id(tensor)]))
     return copies[id(tensor)]
+
+
+def _rounded(constant: gs.Constant, dtype: Type) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        rounded: npt.NDArray[Any] = constant.values.astype(dtype)
+    if not np.isfinite(rounded).all():
+        raise ExportError(
+            f"the constant {constant.name} reaches {np.abs(constant.values).max():g}, beyond what {dtype.name} holds",
+            fix="keep what it feeds in FP32: gdino_build/precision/policy.py",
+        )
+    return rounded
 
 
 def _cast(source: gs.Tensor, target: gs.Variable) -> gs.Node:

@@ -17,7 +17,7 @@ from pathlib import Path
 import onnx
 import onnx_graphsurgeon as gs
 
-from gdino_build.precision import GRAPHS
+from gdino_build.precision import GRAPHS, PRECISIONS
 from gdino_build.precision.lowering import lower_precision
 from gdino_build.precision.policy import is_lowered
 from gdino_build.precision.quantisation import quantise
@@ -64,8 +64,13 @@ def write_variant(
         calibration: for int8, how the thresholds were found, for the record.
 
     Raises:
-        ExportError: int8 without thresholds, or thresholds without int8.
+        ExportError: no such precision; int8 without thresholds, or thresholds without int8.
     """
+    if precision not in PRECISIONS or int8_rest not in INT8_RESTS:
+        raise ExportError(
+            f"there is no variant {precision} with the rest in {int8_rest}",
+            fix=f"choose one of {', '.join(PRECISIONS)}, and of {', '.join(INT8_RESTS)} for the rest of int8",
+        )
     if (precision == "int8") != (thresholds is not None):
         raise ExportError("int8, and nothing else, needs the ranges of activations", fix="calibrate first")
     folder.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,9 @@ $(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_conf
 
 repository: $(REPOSITORY)  ## Build the Triton model repository of PROFILE
 
+engines: $(VARIANT)  ## Compile TensorRT plans of PROFILE=gpu-fp16|gpu-int8|gpu-fp32, also without a GPU (SM=89, TENSORRT=tensorrt-rtx)
+	$(BUILD) engines --profile $(PROFILE) $(if $(SM),--sm '$(SM)') $(if $(TENSORRT),--tensorrt $(TENSORRT))
+
 # --- verbs -----------------------------------------------------------------------------------------------------------
 demo: $(REPOSITORY)  ## Build, serve and query the demo; pictures in out/demo/
 	$(BIN)/python demo/run.py --profile $(PROFILE)
@@ -130,6 +133,12 @@ bench-engine: $(REFERENCE) $(READY)  ## Time Swin-T's detector in FP32, BF16 and
 	done
 	$(BUILD) bench-engine --profiles $(BENCHED) --rounds $(ROUNDS)
 
+# The plans are built for the GPU at hand; what is not installed is left out, and the report says so.
+GPU_PROFILES := gpu-fp32 gpu-fp16 gpu-int8
+gpu-check: $(READY) $(REFERENCE)  ## On a machine with an NVIDIA GPU: compare every runtime there with the golden, and time them (RANDOM_WEIGHTS=1)
+	for profile in $(GPU_PROFILES); do $(MAKE) --no-print-directory engines PROFILE=$$profile; done
+	$(BUILD) gpu-check --profiles $(GPU_PROFILES) $(WEIGHTS_FLAG)
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -161,4 +170,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository demo serve verify evaluate accuracy inspect sensitivity flops specialise ranges bench-engine doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE

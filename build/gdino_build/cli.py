@@ -20,6 +20,8 @@ _EXAMPLES = """examples:
   gdino-build evaluate --profile swint-cpu-int8 --coco instances_val2017.json --images val2017
   gdino-build accuracy
   gdino-build bench-engine --profiles swint-cpu swint-cpu-bf16 swint-cpu-int8 --rounds 7
+  gdino-build engines --profile gpu-fp16 --sm 89
+  gdino-build gpu-check --profiles gpu-fp16
   gdino-build doctor-checkpoint weights/mine.pth --config weights/cfg_odvg.py
   gdino-build weights swint
 """

@@ -57,8 +57,22 @@ def register(commands: Commands) -> None:
     _add_profiles(bench, "swint-cpu", "swint-cpu-bf16", "swint-cpu-int8")
     bench.add_argument("--size", type=size, default=(800, 1216), help="height x width (default: 800x1216)")
     bench.add_argument("--rounds", type=count, default=7, help="that count (default: %(default)s)")
-    add_out(accuracy)
-    add_out(bench)
+    gpu = commands.add_parser(
+        "gpu-check",
+        help="compare and time whatever can run the model on the GPU here",
+        description="Compare TensorRT, TensorRT-RTX, ONNX Runtime, PyTorch and the original with the golden answers, "
+        "and time them in turn; writes out/gpu-check.json and .md. Says of each that is not there why.",
+    )
+    gpu.set_defaults(run=_gpu_check)
+    _add_profiles(gpu, "gpu-fp32", "gpu-fp16", "gpu-int8")
+    add_random_weights(gpu)
+    add_goldens(gpu)
+    gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="(default: %(default)s)")
+    gpu.add_argument("--batches", type=count, nargs="+", default=[1, 4, 8], help="batch sizes (default: 1 4 8)")
+    gpu.add_argument("--rounds", type=count, default=10, help="in which all take turns (default: %(default)s)")
+    gpu.add_argument("--size", type=size, help="height x width of what is timed (default: the first of [verify])")
+    for command in (accuracy, bench, gpu):
+        add_out(command)
 
 
 def _add_profiles(command: argparse.ArgumentParser, *default: str) -> None:
@@ -118,6 +132,21 @@ def _accuracy(arguments: argparse.Namespace) -> None:
             limit=arguments.limit,
             reference=None if arguments.no_original else arguments.reference,
         )
+
+
+def _gpu_check(arguments: argparse.Namespace) -> None:
+    from gdino_build.gpu_check.check import CheckOptions, run_gpu_check
+
+    profiles = [load_profile(name) for name in arguments.profiles]
+    options = CheckOptions(
+        device=arguments.device,
+        batches=tuple(arguments.batches),
+        rounds=arguments.rounds,
+        image_hw=arguments.size,
+        goldens=arguments.goldens,
+        out=arguments.out,
+    )
+    run_gpu_check(profiles, model_of(profiles[0], arguments), options)
 
 
 def _bench_engine(arguments: argparse.Namespace) -> None:

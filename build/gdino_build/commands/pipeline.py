@@ -23,7 +23,9 @@ from gdino_build.model import DEMO
 from gdino_build.precision import GRAPHS
 from gdino_build.profile import Profile
 from gdino_build.random_weights import RANDOM_WEIGHTS_SEED, random_state_dict
+from gdino_build.tensorrt.flavour import FLAVOURS
 from gdino_core import contract
+from gdino_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from gdino_build.parity import Arrays
@@ -40,6 +42,9 @@ def register(commands: Commands) -> None:
     text = "cleaned graphs to those of the profile's precision; INT8 is calibrated"
     add_stage(commands, "precision", _precision, text)
     add_stage(commands, "engine", _engine, "graphs of the profile's precision to OpenVINO engines")
+    engines = add_stage(commands, "engines", _engines, "graphs of the profile's precision to TensorRT plans")
+    engines.add_argument("--sm", metavar="89", help="compute capability to compile for (default: that of the GPU here)")
+    engines.add_argument("--tensorrt", choices=FLAVOURS, help="which to compile with (default: tensorrt if installed)")
     text = "model_repository/ sources and engines to a Triton model repository"
     add_stage(commands, "assemble", _assemble, text)
     add_stage(commands, "serve", _serve, "serve the repository in the foreground")
@@ -148,8 +153,48 @@ def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.engine import onnx_to_openvino
 
     folder = folder_of(profile, arguments)
+    if profile.runtime != "openvino":
+        raise ConfigError(f"profile {profile.name} has the runtime {profile.runtime}", fix="make engines compiles it")
     for name in GRAPHS:
         onnx_to_openvino(folder / "onnx" / profile.precision / f"{name}.onnx", folder / "engine" / f"{name}.xml")
+
+
+def _engines(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.tensorrt.capability import choose_capability, read_gpu_capability
+    from gdino_build.tensorrt.flavour import find_flavour
+    from gdino_build.tensorrt.optimisation_profiles import Buckets
+    from gdino_build.tensorrt.plan import current_manifest, onnx_to_plan, plan_folder
+    from gdino_build.tensorrt.settings import PlanSettings
+
+    if profile.runtime != "tensorrt":
+        raise ConfigError(
+            f"profile {profile.name} has the runtime {profile.runtime}",
+            fix='choose gpu-fp16 or another with runtime = "tensorrt"; make repository builds this one',
+        )
+    folder = folder_of(profile, arguments)
+    flavour = find_flavour(arguments.tensorrt)
+    settings = PlanSettings(
+        profile_name=profile.name,
+        capability=choose_capability(arguments.sm, read_gpu_capability(), flavour),
+        buckets=Buckets(
+            resolutions=profile.preprocess.resolution_buckets,
+            tokens=profile.preprocess.text_buckets,
+            max_batch_size=profile.max_batch_size,
+        ),
+        workspace_bytes=profile.workspace_mib << 20,
+        timing_caches=arguments.out / "timing-caches",
+    )
+    print(f"{flavour} compiles for SM {settings.capability}")
+    plans = plan_folder(folder / "engine", settings.capability)
+    for name in GRAPHS:
+        graph, plan = folder / "onnx" / profile.precision / f"{name}.onnx", plans / f"{name}.plan"
+        manifest = current_manifest(graph, plan, settings, flavour)
+        if manifest is None:
+            manifest = onnx_to_plan(graph, plan, settings, flavour)
+        print(
+            f"{plan}: {manifest.plan_bytes / 2**20:.0f} MiB, {len(manifest.profiles)} profiles, "
+            f"{manifest.build_seconds:.0f} s, peak memory {manifest.peak_memory_bytes / 2**30:.1f} GiB"
+        )
 
 
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:

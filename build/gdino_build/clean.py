@@ -141,12 +141,17 @@ def clean_file(raw: Path, cleaned: Path, passes: tuple[Pass, ...] = PASSES) -> N
     """
     graph = clean_graph(gs.import_onnx(onnx.load(raw)), passes)
     forget_inferred(graph)
+    save_graph(graph, cleaned)
+
+
+def save_graph(graph: gs.Graph, path: Path) -> None:
+    """Check a graph and write it; the file appears only when it is whole."""
     model = gs.export_onnx(graph)
     onnx.checker.check_model(model, full_check=False)
-    cleaned.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cleaned.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
     onnx.save(model, temporary)
-    os.replace(temporary, cleaned)
+    os.replace(temporary, path)
 
 
 def forget_inferred(graph: gs.Graph) -> None:

@@ -3,7 +3,6 @@
 Batch and tokens may be fixed too; where they are not, no tensor is asked for them either. No pass changes an answer.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from gdino_build.clean import (
     forget_inferred,
     merge_duplicates,
     redirect_consumers,
+    save_graph,
 )
 from gdino_build.exact_passes import (
     bypass_no_ops,
@@ -181,13 +181,3 @@ def specialise_file(cleaned: Path, specialised: Path, sizes: Mapping[str, int]) 
     graph = specialise_graph(read_graph(cleaned), sizes)
     forget_inferred(graph)
     save_graph(graph, specialised)
-
-
-def save_graph(graph: gs.Graph, path: Path) -> None:
-    """Check a graph and write it; the file appears only when it is whole."""
-    model = gs.export_onnx(graph)
-    onnx.checker.check_model(model, full_check=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    onnx.save(model, temporary)
-    os.replace(temporary, path)

@@ -89,11 +89,11 @@ def _ranges(profile: Profile, arguments: argparse.Namespace) -> None:
 def _specialise(profile: Profile, arguments: argparse.Namespace) -> None:
     import onnx
 
-    from gdino_build.clean import forget_inferred
+    from gdino_build.clean import forget_inferred, save_graph
     from gdino_build.deformable_plugin import passes_with_plugins
     from gdino_build.exact_passes import read_graph
     from gdino_build.small_operators import count_operators, format_counts
-    from gdino_build.specialise import PASSES, save_graph, specialise_graph
+    from gdino_build.specialise import PASSES, specialise_graph
 
     folder = folder_of(profile, arguments) / "onnx"
     source = folder / profile.precision / f"{contract.MODEL_DETECTOR}.onnx"

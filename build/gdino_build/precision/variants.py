@@ -17,6 +17,7 @@ from pathlib import Path
 import onnx
 import onnx_graphsurgeon as gs
 
+from gdino_build.clean import save_graph
 from gdino_build.precision import GRAPHS, PRECISIONS
 from gdino_build.precision.lowering import lower_precision
 from gdino_build.precision.policy import is_lowered
@@ -85,7 +86,7 @@ def write_variant(
         if thresholds is not None:
             int8_products[name] = quantise(graph, thresholds[name])
         _lower_rest(graph, precision, int8_rest)
-        _save(gs.export_onnx(graph), target)
+        save_graph(graph, target)
     variant = Variant(
         precision=precision,
         int8_rest=int8_rest if precision == "int8" else "",
@@ -119,12 +120,6 @@ def _lower_rest(graph: gs.Graph, precision: str, int8_rest: str) -> None:
         lower_precision(graph, "fp16", lambda node: is_lowered(node, "fp16"))
     else:  # of the rest, only the tables weigh: words, positions, queries
         lower_precision(graph, "fp16", lambda node: node.op == "Gather")
-
-
-def _save(model: onnx.ModelProto, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    onnx.save(model, partial)
-    os.replace(partial, path)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -163,7 +163,7 @@ test: lint  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	$(BIN)/pytest -m "not full and not gpu"
 
-test-full: $(READY)  ## Run the tests that are too long for every time: Swin-T at 800 pixels and Swin-B against the original
+test-full: $(READY)  ## Run the tests that are too long for every time: full-size models, and detectors compiled for GPUs
 	$(BIN)/pytest -m full
 
 clean:  ## Remove what was built, not the environments

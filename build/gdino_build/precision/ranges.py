@@ -126,8 +126,14 @@ def adversarial_cases(
 
 
 def fp16_tensors(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors of a cleaned graph that its FP16 variant computes in FP16, or rounds to FP16 on the way."""
+    """Names of the tensors of a cleaned graph that its FP16 variant computes in FP16, or rounds to FP16 on the way.
+
+    They come in the order of the graph: a session that measures them in this order can forget each at once.
+    """
     graph = gs.import_onnx(model)
+    graph.toposort()
+    order = [*graph.inputs, *(tensor for node in graph.nodes for tensor in node.outputs)]
+    places = {tensor.name: place for place, tensor in enumerate(order)}
     names = {tensor.name for node in graph.nodes if node.op not in MOVERS for tensor in node.outputs}
     lower_precision(graph, "fp16", lambda node: is_lowered(node, "fp16"))
     infer_shapes(graph)
@@ -141,7 +147,7 @@ def fp16_tensors(model: onnx.ModelProto) -> list[str]:
                 rounded.add(node.inputs[0].name)
             else:  # an output of the graph is cast back, from a tensor of its name and "_low"
                 computed.add(tensor.name.removesuffix("_low"))
-    return sorted(computed & names | rounded)
+    return sorted(computed & names | rounded, key=places.__getitem__)
 
 
 def measure_ranges(graph: str, model: onnx.ModelProto, names: Sequence[str], cases: Iterable[NamedCase]) -> list[Range]:
@@ -156,27 +162,27 @@ def measure_ranges(graph: str, model: onnx.ModelProto, names: Sequence[str], cas
     Returns:
         In the order of the names; one that is infinite or no number counts as infinite.
     """
-    session = _session_of_maxima(model, names)
+    session = _session_of_extremes(model, names)
     inputs = [one.name for one in session.get_inputs()]
     largest = {name: Range(graph=graph, tensor=name, largest=-1.0, picture="") for name in names}
     for picture, case in cases:
         outputs = session.run(None, {name: case[name] for name in inputs})
-        for name, value in zip(names, outputs, strict=True):
-            magnitude = float(value) if np.isfinite(value) else float("inf")
+        for name, high, low in zip(names, outputs[::2], outputs[1::2], strict=True):
+            magnitude = float(max(high, -low)) if np.isfinite(high) and np.isfinite(low) else float("inf")
             if magnitude > largest[name].largest:
                 largest[name] = Range(graph=graph, tensor=name, largest=magnitude, picture=picture)
     return list(largest.values())
 
 
-def _session_of_maxima(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
+def _session_of_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
+    """Let a graph tell the largest and the smallest number of each tensor instead of its answers, in this order."""
     graph = gs.import_onnx(model)
     tensors = graph.tensors()
     graph.outputs = []
     for index, name in enumerate(names):
-        magnitude = gs.Variable(f"magnitude_{index}", np.dtype(np.float32))
-        maximum = gs.Variable(f"maximum_{index}", np.dtype(np.float32), [])
-        graph.nodes.append(gs.Node("Abs", f"abs_{index}", {}, [tensors[name]], [magnitude]))
-        graph.nodes.append(gs.Node("ReduceMax", f"max_{index}", {"keepdims": 0}, [magnitude], [maximum]))
-        graph.outputs.append(maximum)
+        for op in ("ReduceMax", "ReduceMin"):  # not of Abs, which would copy the largest tensors
+            extreme = gs.Variable(f"{op}_{index}", np.dtype(np.float32), [])
+            graph.nodes.append(gs.Node(op, f"{op}_{index}", {"keepdims": 0}, [tensors[name]], [extreme]))
+            graph.outputs.append(extreme)
     measured = gs.export_onnx(graph.cleanup().toposort())
     return onnxruntime.InferenceSession(measured.SerializeToString(), providers=["CPUExecutionProvider"])

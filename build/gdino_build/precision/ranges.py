@@ -185,4 +185,6 @@ def _session_of_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnxru
             graph.nodes.append(gs.Node(op, f"{op}_{index}", {"keepdims": 0}, [tensors[name]], [extreme]))
             graph.outputs.append(extreme)
     measured = gs.export_onnx(graph.cleanup().toposort())
-    return onnxruntime.InferenceSession(measured.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what each size once needed
+    return onnxruntime.InferenceSession(measured.SerializeToString(), options, ["CPUExecutionProvider"])

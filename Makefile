@@ -22,7 +22,7 @@ WEIGHTS_FLAG := $(if $(RANDOM_WEIGHTS),--random-weights,)
 MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py build/gdino_build/checkpoint/*.py) gdino_core/contract.py \
 	$(addprefix build/gdino_build/,export.py original_config.py random_weights.py)
 GRAPHS := text_encoder detector
-PRECISION_SOURCES := $(addprefix build/gdino_build/precision/,variants.py policy.py lowering.py quantisation.py calibration.py calibration_data.py)
+PRECISION_SOURCES := $(addprefix build/gdino_build/precision/,variants.py policy.py groups.py lowering.py quantisation.py calibration.py calibration_data.py)
 CALIBRATION := $(if $(findstring demo-cpu-int8,$(PROFILE)),out/demo-scenes/training/annotations.json)
 RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx) $(OUT)/onnx/raw/weights.json
 CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
@@ -78,7 +78,7 @@ $(VARIANT): $(CLEANED) $(PROFILE_FILE) $(PRECISION_SOURCES) | $(CALIBRATION)
 $(CALIBRATION): | $(READY)
 	$(BIN)/python demo/coco.py --stream training --scenes 256
 
-$(ENGINES) &: $(VARIANT) $(addprefix build/gdino_build/,engine.py deformable.py openvino_deformable.py)
+$(ENGINES) &: $(VARIANT) $(addprefix build/gdino_build/,engine.py exact_passes.py deformable.py openvino_deformable.py)
 	$(BUILD) engine --profile $(PROFILE)
 
 $(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_config.py) $(PROFILE_FILE) $(REPOSITORY_SOURCES)

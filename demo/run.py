@@ -10,13 +10,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 
 from gdino_build.profile import load_profile
 from gdino_build.serve import running_server
 from gdino_build.server_ports import ServerPorts
+from gdino_build.whole_file import write_json
 from gdino_client import Client, Detections, draw_detections
 from gdino_core.errors import GdinoError
 
@@ -88,13 +88,6 @@ def overview(pictures: list[Image.Image], columns: int = 4, side: int = 360) -> 
         left, top = column * side + (side - fitted.width) // 2, row * side + (side - fitted.height) // 2
         grid.paste(fitted, (left, top))
     return grid
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that appears only when it is whole."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from gdino_build.accuracy.machine import describe_hardware
 from gdino_build.engine import engine_interface
+from gdino_build.machine import describe_hardware
 from gdino_build.parity import Arrays
 from gdino_build.pictures import draw_picture
 from gdino_core import contract

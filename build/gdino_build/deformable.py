@@ -87,7 +87,7 @@ def fuse_deformable_attentions(graph: gs.Graph) -> int:
         gathered = gs.Variable(f"{name}_output", np.dtype(np.float32))  # whatever the types around it
         one.output.inputs.clear()
         graph.nodes += [
-            gs.Node(OP, name, sizes, [one for one in inputs if one is not None], [gathered], domain=DOMAIN),
+            gs.Node(OP, name, sizes, [tensor for tensor in inputs if tensor is not None], [gathered], domain=DOMAIN),
             gs.Node("Cast", f"{name}_cast", {"to": dtype_to_onnx(one.output.dtype)}, [gathered], [one.output]),
         ]
     graph.cleanup().toposort()

@@ -1,12 +1,12 @@
 """What was counted of the work, beside what the original does at the same size: a table to read, and JSON."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gdino_build.flops import Work, total
+from gdino_build.whole_file import write_json
 from gdino_build.work_stages import STAGES
 from gdino_core.errors import ConfigError
 
@@ -77,7 +77,4 @@ def write_work(works: Mapping[str, Work], sizes: Mapping[str, int], original: Or
         "total": asdict(total(works.values())),
         "original": None if original is None else asdict(original),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, content)

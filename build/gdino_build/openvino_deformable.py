@@ -125,25 +125,23 @@ def _levels(cells: Node, sizes: _Sizes) -> list[Node]:
         [1,2,1,2,N], 0 for a neighbour that a level of one cell lacks; rows of the table from line to line of a level,
         float32 [1,1,N]; and rows from the start of a picture to the four cells around a sample, int32 [1,1,4,N].
     """
-    heads, one = sizes.heads, _const(1.0, _F32)
+    heads = sizes.heads
     by_axis = _reshape(cells, [2, sizes.levels])
-    has_neighbour = ops.convert(ops.greater(by_axis, one), "f32")
+    has_neighbour = ops.convert(ops.greater(by_axis, _const(1.0, _F32)), "f32")
     last = ops.maximum(ops.subtract(by_axis, _const(2.0, _F32)), _const(0.0, _F32))
-    reach = ops.concat([ops.add(ops.multiply(has_neighbour, _const(0.0, _F32)), one), has_neighbour], 1)  # [2,2*L]
-    columns, _ = _halves_of_first_axis(by_axis, sizes.levels)
-    right, below = _halves_of_first_axis(has_neighbour, sizes.levels)
+    reach = ops.concat([_const(np.ones((2, sizes.levels)), _F32), has_neighbour], 1)  # [2,2*L]
+    columns, _ = _halves(by_axis, [sizes.levels], axis=0)
+    right, below = _halves(has_neighbour, [sizes.levels], axis=0)
     below = ops.multiply(below, columns)
     count = ops.reduce_prod(by_axis, _const([0], _I32), keep_dims=False)  # [L]
     start = ops.cum_sum(count, _const(0, _I32), exclusive=True)
     corners = [start, ops.add(start, right), ops.add(start, below), ops.add(ops.add(start, right), below)]
     corner_rows = ops.multiply(
-        ops.concat([ops.unsqueeze(one, _const(0, _I32)) for one in corners], 0), _const(heads, _F32)
+        ops.concat([ops.unsqueeze(corner, _const(0, _I32)) for corner in corners], 0), _const(heads, _F32)
     )
     return [
         _reshape(_repeat(last, sizes), [1, 2, 1, sizes.samples]),
-        _reshape(
-            _repeat(ops.reshape(reach, _const([4, sizes.levels], _I64), False), sizes), [1, 2, 1, 2, sizes.samples]
-        ),
+        _reshape(_repeat(_reshape(reach, [4, sizes.levels]), sizes), [1, 2, 1, 2, sizes.samples]),
         _reshape(_repeat(ops.multiply(columns, _const(heads, _F32)), sizes), [1, 1, sizes.samples]),
         _reshape(_repeat(ops.convert(corner_rows, "i32"), sizes), [1, 1, 4, sizes.samples]),
     ]
@@ -191,15 +189,10 @@ def _pad(x: Node, tail: list[int], missing: Node) -> Node:
     return ops.pad(flat, _const([0] * (1 + len(tail)), _I32), ops.concat([missing, nothing], 0), "constant", zero)
 
 
-def _halves(x: Node, shape: list[int]) -> tuple[Node, Node]:
-    """Split axis 1, which has two elements, and give both halves a shape."""
-    split = ops.split(x, _const(1, _I32), 2)
+def _halves(x: Node, shape: list[int], axis: int = 1) -> tuple[Node, Node]:
+    """Split an axis of two elements, and give both halves a shape."""
+    split = ops.split(x, _const(axis, _I32), 2)
     return _reshape(split.output(0), shape), _reshape(split.output(1), shape)
-
-
-def _halves_of_first_axis(x: Node, levels: int) -> tuple[Node, Node]:
-    split = ops.split(x, _const(0, _I32), 2)
-    return _reshape(split.output(0), [levels]), _reshape(split.output(1), [levels])
 
 
 def _float(x: Node) -> Node:

@@ -1,12 +1,11 @@
 """What `verify` found: one row for each stage, as a line to read and in verify.json."""
 
-import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gdino_build.parity import Difference, Tolerance
+from gdino_build.whole_file import write_json
 
 # FP32 sums in another order: what remains when the TopK ties are taken out (see parity).
 TOLERANCE = Tolerance(logit=1e-4, box=1e-5)
@@ -60,7 +59,4 @@ def format_row(row: Row) -> str:
 
 def write_rows(rows: list[Row], path: Path) -> None:
     """Write verify.json; it appears only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps([row.to_dict() for row in rows], indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, [row.to_dict() for row in rows])

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gdino_build.accuracy.latency import interleaved_latency_ms
-from gdino_build.accuracy.machine import describe_hardware, peak_bytes, session_peak_bytes
+from gdino_build.machine import describe_hardware, peak_bytes, session_peak_bytes
 
 _MIB = 2**20
 # Takes 64 MiB and gives them back, as does a child of its; then says so and waits.

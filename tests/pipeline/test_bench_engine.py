@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdino_build.accuracy.machine import describe_hardware
 from gdino_build.bench_engine import (
     CAPTION,
     ORIGINAL,
@@ -20,6 +19,7 @@ from gdino_build.bench_engine import (
 )
 from gdino_build.engine import onnx_to_openvino
 from gdino_build.export import DETECTOR_INPUTS
+from gdino_build.machine import describe_hardware
 from gdino_build.model import DEMO
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ServerError

@@ -14,9 +14,9 @@ from gdino_build.clean import clean_file
 from gdino_build.export import export_detector
 from gdino_build.model import SWINT_OGC
 from gdino_build.precision import GRAPHS, LOW_PRECISIONS, policy
+from gdino_build.precision.groups import group_of, list_groups
 from gdino_build.precision.lowering import MOVERS, lower_precision
 from gdino_build.precision.policy import KEPT_IN_FP32, is_lowered
-from gdino_build.precision.sensitivity import group_of, list_groups
 from gdino_build.random_weights import random_state_dict
 from gdino_core import contract
 from tests.pipeline.tensor_types import inferred_types

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from gdino_build.precision import LOW_PRECISIONS, sensitivity
+from gdino_build.precision.groups import group_of, list_groups
 from gdino_build.precision.lowering import LOW_TYPES, MOVERS
-from gdino_build.precision.sensitivity import Sensitivity, count_groups, group_of, list_groups, scan
+from gdino_build.precision.sensitivity import Sensitivity, count_groups, scan
 from gdino_build.precision.sensitivity_report import draw_sensitivities, format_sensitivities, write_sensitivities
 from gdino_core import contract
 from tests.pipeline.inputs import make_inputs

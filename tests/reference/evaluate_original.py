@@ -24,7 +24,7 @@ from torch import nn
 from gdino_build.accuracy.answers import AnswerFile, Found
 from gdino_build.accuracy.asking import answer_all, coco_results
 from gdino_build.accuracy.dataset import load_coco
-from gdino_build.accuracy.machine import peak_bytes
+from gdino_build.machine import peak_bytes
 from tests.reference.cases import RESIZES
 from tests.reference.original import versions
 from tests.reference.original.images import normalise, resize

@@ -10,7 +10,6 @@ Open the files in this order:
     emulated        FP16 graphs, emulated in ONNX Runtime
     original        the original in PyTorch, in an environment of its own
     latency         single requests, interleaved
-    machine         the processor, and the memory that processes took
     evaluation      one profile -> out/<profile>/accuracy.json
     record          that file
     gates           what a precision may lose, and how large it may be

@@ -20,12 +20,12 @@ from gdino_build.accuracy.evaluation import (
     make_record,
 )
 from gdino_build.accuracy.latency import Contender, interleaved_latency_ms
-from gdino_build.accuracy.machine import describe_hardware
 from gdino_build.accuracy.original import THROUGH as ORIGINAL
 from gdino_build.accuracy.original import Original, OriginalProcess, evaluate_original, original_running
 from gdino_build.accuracy.record import AccuracyRecord, graphs_bytes, graphs_sha256, points, write_record
 from gdino_build.accuracy.table import Measured, Table, make_table
 from gdino_build.accuracy.through_server import Served, check_labels, served_header, served_onnx_sha256, serving
+from gdino_build.machine import describe_hardware
 from gdino_build.model import DEMO
 from gdino_build.profile import Profile
 from gdino_core.errors import ConfigError

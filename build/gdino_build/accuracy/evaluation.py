@@ -8,10 +8,10 @@ from gdino_build.accuracy.answers import AnswerFile
 from gdino_build.accuracy.asking import Ask, answer_all, coco_results
 from gdino_build.accuracy.dataset import CocoDataset
 from gdino_build.accuracy.latency import Contender, interleaved_latency_ms
-from gdino_build.accuracy.machine import describe_hardware
 from gdino_build.accuracy.record import AccuracyRecord, points
 from gdino_build.accuracy.scoring import score
 from gdino_build.accuracy.through_server import check_labels, served_header, served_onnx_sha256, serving
+from gdino_build.machine import describe_hardware
 from gdino_build.profile import Profile
 
 ANSWERS_FILE_NAME = "accuracy-answers.jsonl"

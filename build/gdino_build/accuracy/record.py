@@ -1,19 +1,17 @@
 """The accuracy of one profile, as out/<profile>/accuracy.json has it."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from gdino_build.accuracy.scoring import Accuracy
 from gdino_build.engine import sha256_of
-from gdino_core import contract
+from gdino_build.precision import GRAPHS
+from gdino_build.whole_file import write_json
 from gdino_core.errors import ExportError
 
 RECORD_FILE_NAME = "accuracy.json"
-_GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +65,6 @@ def write_record(record: AccuracyRecord, folder: Path) -> Path:
     return path
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that appears only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def read_records(out: Path) -> Iterator[AccuracyRecord]:
     """All records below out/; a file that is none is passed over, for it can prove nothing."""
     for path in sorted(out.glob(f"*/{RECORD_FILE_NAME}")):
@@ -87,17 +77,17 @@ def read_records(out: Path) -> Iterator[AccuracyRecord]:
 def graphs_sha256(graphs: Path) -> dict[str, str]:
     """SHA-256 of both ONNX files of a folder, by model."""
     _check_graphs(graphs)
-    return {name: sha256_of(graphs / f"{name}.onnx") for name in _GRAPHS}
+    return {name: sha256_of(graphs / f"{name}.onnx") for name in GRAPHS}
 
 
 def graphs_bytes(graphs: Path) -> int:
     """Bytes of both ONNX files of a folder."""
     _check_graphs(graphs)
-    return sum((graphs / f"{name}.onnx").stat().st_size for name in _GRAPHS)
+    return sum((graphs / f"{name}.onnx").stat().st_size for name in GRAPHS)
 
 
 def _check_graphs(graphs: Path) -> None:
-    for name in _GRAPHS:
+    for name in GRAPHS:
         path = graphs / f"{name}.onnx"
         if not path.is_file():
             raise ExportError(f"{path} does not exist", fix="run the stages before this one, or make repository")

@@ -1,11 +1,10 @@
 """Write the table of all precisions: out/accuracy.json for programs, .md to read, .png to look at."""
 
-import os
 from pathlib import Path
 
 from gdino_build.accuracy.chart import draw_table
-from gdino_build.accuracy.record import write_json
 from gdino_build.accuracy.table import Row, Table
+from gdino_build.whole_file import write_json, write_text
 from gdino_core.errors import ParityError
 
 _NAMES = {"original": "original, PyTorch FP32"}
@@ -15,9 +14,7 @@ def write_table(table: Table, out: Path) -> list[Path]:
     """Write accuracy.json, accuracy.md and accuracy.png; each appears only when it is whole."""
     paths = [out / f"accuracy.{suffix}" for suffix in ("json", "md", "png")]
     write_json(paths[0], table.to_dict())
-    temporary = paths[1].with_suffix(".partial")
-    temporary.write_text(format_table(table), encoding="utf-8")
-    os.replace(temporary, paths[1])
+    write_text(paths[1], format_table(table))
     draw_table(table, paths[2])
     return paths
 

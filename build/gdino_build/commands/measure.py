@@ -1,8 +1,6 @@
 """What is served: that it is the checkpoint's answer, how accurate it is, and how fast."""
 
 import argparse
-import json
-import os
 from pathlib import Path
 
 from gdino_build.commands.stage import (
@@ -22,6 +20,7 @@ from gdino_build.commands.stage import (
 from gdino_build.model import ARCHITECTURES, DEMO
 from gdino_build.profile import Profile, load_profile
 from gdino_build.random_weights import random_state_dict
+from gdino_build.whole_file import write_json
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ParityError
 
@@ -182,9 +181,7 @@ def _bench_engine(arguments: argparse.Namespace) -> None:
         timings = time_interleaved(engines, original, arguments.size, arguments.rounds, profiles[0].threads)
     print(format_timings(timings))
     path = arguments.out / "bench-engine.json"
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(timings.to_dict(), indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, timings.to_dict())
     print(f"wrote {path}")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 
-from gdino_build.accuracy.machine import describe_hardware, peak_bytes
 from gdino_build.against_original import find_golden
 from gdino_build.bench_engine import CAPTION as TIMED_CAPTION
 from gdino_build.golden import Golden, weights_sha256
@@ -20,6 +19,7 @@ from gdino_build.gpu_check.measurement import measure
 from gdino_build.gpu_check.process import RunnerProcess
 from gdino_build.gpu_check.report import Report, write_report
 from gdino_build.gpu_check.runner import CAPTION
+from gdino_build.machine import describe_hardware, peak_bytes
 from gdino_build.model import GroundingDino
 from gdino_build.parity import Arrays
 from gdino_build.profile import Profile

@@ -1,7 +1,5 @@
 """Write what the GPU check found: a table to read and the same as JSON."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 from gdino_build.gpu_check.comparison import MATCH
 from gdino_build.gpu_check.contenders import ORIGINAL, Absent
 from gdino_build.gpu_check.measurement import PASSES, Row
+from gdino_build.whole_file import write_json, write_text
 
 _MIB = 2**20
 _HEAD = (
@@ -108,15 +107,10 @@ class Report:
 
 def write_report(report: Report, folder: Path, name: str) -> list[Path]:
     """Write <name>.json and <name>.md; tells their paths."""
-    texts = {".json": json.dumps(report.to_dict(), indent=2) + "\n", ".md": report.to_markdown()}
-    paths = []
-    for suffix, text in texts.items():
-        path = folder / f"{name}{suffix}"
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-        paths.append(path)
-    return paths
+    json_path, markdown_path = folder / f"{name}.json", folder / f"{name}.md"
+    write_json(json_path, report.to_dict())
+    write_text(markdown_path, report.to_markdown())
+    return [json_path, markdown_path]
 
 
 def _row_to_dict(row: Row, speedup: float | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Open the files in this order:
 
     variants            the graphs of one precision, from the cleaned ones
     policy              what stays FP32, and why
+    groups              layers of one kind, which it speaks of
     lowering            types and casts for chosen nodes; the rest stays FP32
     quantisation        INT8 around products with weights
     calibration         the ranges that INT8 covers, from pictures

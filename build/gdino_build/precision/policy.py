@@ -1,6 +1,6 @@
 """What stays FP32 in each lower precision, and why; `gdino-build sensitivity` finds the candidates.
 
-A group is named as in `sensitivity.group_of`. What stays costs time and bytes, so each entry has a measured reason; the
+A group is named as in `groups.group_of`. What stays costs time and bytes, so each entry has a measured reason; the
 differences are the demo checkpoint's when the group alone is lowered: mean over boxes, as fractions of the picture.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from gdino_build.precision.sensitivity import group_of
+from gdino_build.precision.groups import group_of
 
 
 @dataclass(frozen=True, kw_only=True)

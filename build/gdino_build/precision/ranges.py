@@ -1,7 +1,5 @@
 """How large numbers become: proof that FP16 does not overflow at the largest sizes, on adversarial pictures."""
 
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from gdino_build.precision import GRAPHS
 from gdino_build.precision.calibration_data import with_text_features
 from gdino_build.precision.lowering import LOW_TYPES, MOVERS, lower_precision
 from gdino_build.precision.policy import is_lowered
+from gdino_build.whole_file import write_json
 from gdino_core import contract
 from gdino_core.prompt import encode_prompt
 
@@ -81,9 +80,7 @@ def format_ranges(found: Sequence[Range]) -> str:
 
 def write_ranges(found: Sequence[Range], path: Path) -> None:
     """Write all as JSON; the file appears only when it is whole."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, [asdict(one) for one in found])
 
 
 def adversarial_pictures(height: int, width: int) -> Iterator[tuple[str, Array]]:

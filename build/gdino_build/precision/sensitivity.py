@@ -1,8 +1,6 @@
 """Find what a lower precision harms: the error of the answers when one group of nodes alone is lowered."""
 
-import re
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +12,10 @@ import onnx_graphsurgeon as gs
 from gdino_build.parity import Arrays, ForcedAnswers, Ints
 from gdino_build.precision import GRAPHS
 from gdino_build.precision.emulation import emulate_in_fp32
-from gdino_build.precision.lowering import MOVERS, lower_precision
+from gdino_build.precision.groups import group_of, list_groups
+from gdino_build.precision.lowering import lower_precision
 from gdino_build.stages import OnnxStage
 from gdino_core import contract
-
-_NUMBERS = re.compile(r"[._]\d+")
-_KINDS = {
-    "products": ("MatMul", "Gemm", "Conv"),
-    "softmax": ("Softmax",),
-    "norms and sums": ("LayerNormalization", "ReduceSum", "ReduceMax", "Sqrt"),
-    "sampling": ("GridSample",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,33 +50,9 @@ class _Question:
     expected: ForcedAnswers
 
 
-def group_of(node: gs.Node) -> str:
-    """Name the group of a node, such as `decoder/layers/self_attn: products`; a bias is in the group of its product."""
-    modules = [_NUMBERS.sub("", part) for part in node.name.strip("/").split("/")[:-1]]
-    kind = next((name for name, operators in _KINDS.items() if node.op in operators), "arithmetic")
-    if _is_bias(node):
-        kind = "products"
-    return f"{'/'.join(modules[:3]) or 'geometry, masks, proposals'}: {kind}"
-
-
-def _is_bias(node: gs.Node) -> bool:
-    """Whether a node adds a bias to a product, which runtimes do in one."""
-    if node.op != "Add":
-        return False
-    sources = [tensor.inputs[0].op for tensor in node.inputs if isinstance(tensor, gs.Variable) and tensor.inputs]
-    return sources == ["MatMul"] and any(isinstance(tensor, gs.Constant) for tensor in node.inputs)
-
-
 def count_groups(folder: Path) -> int:
     """How many groups `scan` goes through."""
     return sum(len(list_groups(onnx.load(folder / f"{name}.onnx"))) for name in GRAPHS)
-
-
-def list_groups(model: onnx.ModelProto) -> Counter[str]:
-    """The groups of a graph in the order of its nodes, with the number of nodes that compute in FP32."""
-    return Counter(
-        group_of(node) for node in gs.import_onnx(model).nodes if node.op not in MOVERS and node.op != "Cast"
-    )
 
 
 def scan(folder: Path, precision: str, cases: Sequence[Arrays]) -> Iterator[Sensitivity | None]:

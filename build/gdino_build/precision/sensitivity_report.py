@@ -1,12 +1,11 @@
 """What a sensitivity scan found: a table to read, JSON and a bar chart."""
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from gdino_build.precision.sensitivity import Sensitivity
+from gdino_build.whole_file import write_json
 
 _MOST_ROWS = 30  # of the table and the chart; the JSON has all
 
@@ -26,9 +25,7 @@ def format_sensitivities(found: Sequence[Sensitivity]) -> str:
 
 def write_sensitivities(found: Sequence[Sensitivity], path: Path) -> None:
     """Write all groups as JSON, the most sensitive first; the file appears only when it is whole."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps([asdict(one) for one in _by_error(found)], indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, [asdict(one) for one in _by_error(found)])
 
 
 def draw_sensitivities(found: Sequence[Sensitivity], precision: str, path: Path) -> None:

@@ -22,6 +22,7 @@ from gdino_build.precision import GRAPHS, PRECISIONS
 from gdino_build.precision.lowering import lower_precision
 from gdino_build.precision.policy import is_lowered
 from gdino_build.precision.quantisation import quantise
+from gdino_build.whole_file import write_json
 from gdino_core.errors import ExportError
 
 RECORD_FILE_NAME = "variant.json"
@@ -93,9 +94,7 @@ def write_variant(
         int8_products=int8_products,
         calibration=calibration or {},
     )
-    partial = folder / f"{RECORD_FILE_NAME}.partial"
-    partial.write_text(json.dumps(asdict(variant), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD_FILE_NAME)
+    write_json(folder / RECORD_FILE_NAME, asdict(variant))
     return variant
 
 

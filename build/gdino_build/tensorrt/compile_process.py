@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -10,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 from gdino_build import launch_with_parent
+from gdino_build.machine import peak_bytes
 from gdino_build.tensorrt.compilation import Compiled, CompileJob, compile_plan
 from gdino_core.errors import ExportError, GdinoError
-
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
 def compile_in_process(job: CompileJob) -> tuple[Compiled, int]:
@@ -56,19 +54,14 @@ def main() -> None:
     job = pickle.load(sys.stdin.buffer)
     answer: object
     try:
-        answer = compile_plan(job), _peak_memory_bytes()
+        # Not getrusage: the kernel passes on the peak of the process that started this one.
+        answer = compile_plan(job), peak_bytes()
     except GdinoError as error:
         answer = error
     answer_path = Path(sys.argv[1])
     partial = answer_path.with_suffix(".partial")
     partial.write_bytes(pickle.dumps(answer))
     partial.rename(answer_path)
-
-
-def _peak_memory_bytes() -> int:
-    # Not getrusage: the kernel passes on the peak of the process that started this one.
-    found = _PEAK.search(Path("/proc/self/status").read_text(encoding="ascii"))
-    return int(found[1]) * 1024 if found else 0
 
 
 def _ended_early(job: CompileJob, returncode: int) -> ExportError:

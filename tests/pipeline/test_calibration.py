@@ -14,7 +14,7 @@ from batches import EVALUATION_STREAM, TRAINING_STREAM
 from coco import ANNOTATIONS, write_dataset
 from gdino_build.accuracy.dataset import CocoDataset, load_coco
 from gdino_build.parity import Array, Arrays
-from gdino_build.precision.calibration import Histogram, count_magnitudes
+from gdino_build.precision.calibration import Histogram, choose_thresholds, count_magnitudes
 from gdino_build.precision.calibration_data import draw_cases, find_thresholds, with_text_features
 from gdino_build.precision.calibration_settings import METHODS, CalibrationSettings
 from gdino_build.profile import load_profile
@@ -70,7 +70,7 @@ def test_a_first_picture_of_tiny_numbers_costs_no_memory_later() -> None:
 def test_numbers_at_the_end_of_fp32_are_counted(smallest: float) -> None:
     found = counted(np.float32([smallest, 0, smallest / 2]), np.float32([1.0, -2.0]))
     assert found.counts.sum() == 5
-    assert found.threshold("min-max") == 2.0
+    assert found.largest == 2.0
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -109,7 +109,7 @@ def test_entropy_clips_an_outlier() -> None:
     bulk = np.abs(NORMAL).max()
     found = counted(np.append(NORMAL, np.float32(100.0)))
     assert 0.5 * bulk < found.threshold("entropy") < 2 * bulk
-    assert found.threshold("min-max") == 100.0
+    assert found.largest == 100.0
 
 
 def test_entropy_keeps_all_of_a_uniform_distribution() -> None:
@@ -158,20 +158,35 @@ def two_products() -> onnx.ModelProto:
 
 def test_the_activations_before_weights_are_counted_over_all_pictures() -> None:
     x = np.float32([[1, 2, 3, 4]])
-    found = count_magnitudes(two_products(), [{"x": x}, {"x": 3 * x}])
-    assert list(found) == ["x", "Sqrt_1_output"]
-    assert found["x"].threshold("min-max") == 12.0
-    assert found["Sqrt_1_output"].threshold("min-max") == 6.0
+    found = count_magnitudes(two_products(), ["x", "Sqrt_1_output"], [{"x": x}, {"x": 3 * x}])
+    assert found["x"].largest == 12.0
     assert found["x"].counts.sum() == found["Sqrt_1_output"].counts.sum() == 8
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_threshold_is_chosen_for_each_activation_before_weights_over_all_pictures(method: str) -> None:
+    x = RNG.random((500, 4), dtype=np.float32)
+    found = choose_thresholds(two_products(), [{"x": x}, {"x": 4 * x}], method)
+    assert list(found) == ["x", "Sqrt_1_output"]
+    assert 0.9 * 4 * x.max() < found["x"] <= 4 * x.max()
+    assert 0.9 * (12 * x.max()) ** 0.5 < found["Sqrt_1_output"] <= (12 * x.max()) ** 0.5 * 1.000001
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [-1.0, np.inf])
-def test_a_number_that_is_none_is_told_with_its_activation_and_picture(value: float) -> None:
+def test_a_number_that_is_none_is_told_with_its_activation_and_picture(value: float, method: str) -> None:
     good, bad = np.ones((1, 4), np.float32), np.float32([[1, 1, 1, value]])
     name = "x" if np.isinf(value) else "Sqrt_1_output"  # the root of a negative number
-    with pytest.raises(ExportError, match=f"{name} cannot be calibrated on picture 2 .*a value is (nan|inf)") as caught:
-        count_magnitudes(two_products(), [{"x": good}, {"x": bad}])
+    with pytest.raises(ExportError, match=f"{name} cannot be calibrated on picture 2 .*a value is ") as caught:
+        choose_thresholds(two_products(), [{"x": good}, {"x": bad}], method)
     assert "fix: " in str(caught.value)
+
+
+def test_min_max_without_a_histogram_is_the_largest_that_a_histogram_sees(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cases = [{"x": rng.standard_normal((5, 4)).astype(np.float32) ** 2 + 1} for _ in range(3)]
+    found = choose_thresholds(two_products(), cases, "min-max")
+    assert found == {name: one.largest for name, one in count_magnitudes(two_products(), list(found), cases).items()}
 
 
 # pictures and prompts

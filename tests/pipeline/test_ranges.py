@@ -114,8 +114,11 @@ def test_the_largest_magnitude_is_kept_with_the_picture_that_gave_it() -> None:
 
 
 def test_a_number_that_is_none_counts_as_infinite() -> None:
-    found = measure_ranges("detector", growing(), NAMES, [("negative", {"x": np.float32([-4.0])})])
-    assert [one.largest for one in found] == [16.0, 256.0, float("inf")]
+    for values in ([-4.0], [1.0, -4.0, 3.0], [1.0] * 40 + [-4.0]):  # a maximum of the others is none
+        found = measure_ranges("detector", growing(), NAMES, [("negative", {"x": np.float32(values)})])
+        assert [one.largest for one in found] == [16.0, 256.0, float("inf")]
+    found = measure_ranges("detector", growing(), NAMES, [("infinite", {"x": np.float32([1.0, np.inf, 2.0])})])
+    assert [one.largest for one in found] == [float("inf")] * 3
 
 
 def test_magnitudes_of_negative_numbers_count() -> None:

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from gdino_build.engine import onnx_to_openvino
 from gdino_build.parity import ForcedAnswers
 from gdino_build.precision import GRAPHS, PRECISIONS
-from gdino_build.precision.calibration import count_magnitudes
+from gdino_build.precision.calibration import choose_thresholds
 from gdino_build.precision.calibration_data import with_text_features
 from gdino_build.precision.emulation import emulate_in_fp32
 from gdino_build.precision.quantisation import quantisable_nodes
@@ -42,7 +42,7 @@ def thresholds(onnx_folder: Path) -> Thresholds:
     text_encoder, detector = (onnx.load(onnx_folder / f"{name}.onnx") for name in GRAPHS)
     cases = list(with_text_features(text_encoder, [CASE, OTHER_CASE]))
     return {
-        name: {activation: one.threshold("min-max") for activation, one in count_magnitudes(model, cases).items()}
+        name: choose_thresholds(model, cases, "min-max")
         for name, model in zip(GRAPHS, (text_encoder, detector), strict=True)
     }
 

@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 
 from gdino_build.parity import Arrays
+from gdino_build.precision.extremes import largest_magnitudes
 from gdino_build.precision.quantisation import quantisable_nodes
 from gdino_core.errors import ExportError
 
@@ -78,40 +79,66 @@ class Histogram:
         return min(self.largest, _entropy_bins(self.counts) * self.width)
 
 
-def count_magnitudes(
-    model: onnx.ModelProto, cases: Iterable[Arrays], names: Sequence[str] | None = None
-) -> dict[str, Histogram]:
-    """Run a graph and count the magnitudes of activations.
+def choose_thresholds(model: onnx.ModelProto, cases: Iterable[Arrays], method: str) -> dict[str, float]:
+    """Run a graph and choose the threshold of each activation that is multiplied with weights.
 
     Args:
         model: of FP32.
         cases: inputs of the graph by name.
-        names: of the activations; by default those that are multiplied with weights.
+        method: one of calibration_settings.METHODS. Only min-max needs no histogram: it runs in a quarter of the
+            memory that the others take, which keep all activations of a picture.
+
+    Raises:
+        ExportError: an activation is infinite or no number.
+    """
+    names = list(dict.fromkeys(node.inputs[0].name for node in quantisable_nodes(gs.import_onnx(model))))
+    if method != "min-max":
+        return {name: found.threshold(method) for name, found in count_magnitudes(model, names, cases).items()}
+    largest = dict.fromkeys(names, 0.0)
+    numbered = ((str(number), case) for number, case in enumerate(cases, start=1))
+    for number, magnitudes in largest_magnitudes(model, names, numbered):
+        for name, magnitude in magnitudes.items():
+            if magnitude == math.inf:
+                raise _not_calibrated(name, int(number), "a value is infinite or no number")
+            largest[name] = max(largest[name], magnitude)
+    return largest
+
+
+def count_magnitudes(model: onnx.ModelProto, names: Sequence[str], cases: Iterable[Arrays]) -> dict[str, Histogram]:
+    """Run a graph and count the magnitudes of activations.
+
+    Args:
+        model: of FP32.
+        names: of the activations.
+        cases: inputs of the graph by name.
 
     Raises:
         ExportError: an activation is infinite or no number.
     """
     graph = gs.import_onnx(model)
-    wanted = list(dict.fromkeys(names or [node.inputs[0].name for node in quantisable_nodes(graph)]))
     tensors = graph.tensors()
-    for name in wanted:
+    for name in names:
         tensors[name].dtype = np.dtype(np.float32)
-    graph.outputs = [tensors[name] for name in wanted]
+    graph.outputs = [tensors[name] for name in names]
     session = onnxruntime.InferenceSession(
         gs.export_onnx(graph.cleanup().toposort()).SerializeToString(), providers=["CPUExecutionProvider"]
     )
     inputs = [one.name for one in session.get_inputs()]
-    histograms = {name: Histogram() for name in wanted}
+    histograms = {name: Histogram() for name in names}
     for number, case in enumerate(cases, start=1):
-        for name, values in zip(wanted, session.run(wanted, {one: case[one] for one in inputs}), strict=True):
+        for name, values in zip(names, session.run(names, {one: case[one] for one in inputs}), strict=True):
             try:
                 histograms[name].add(values)
             except ValueError as error:
-                raise ExportError(
-                    f"the activation {name} cannot be calibrated on picture {number} of those drawn: {error}",
-                    fix="the graph fails in FP32 already: compare it with the checkpoint by gdino-build verify",
-                ) from error
+                raise _not_calibrated(name, number, str(error)) from error
     return histograms
+
+
+def _not_calibrated(name: str, number: int, reason: str) -> ExportError:
+    return ExportError(
+        f"the activation {name} cannot be calibrated on picture {number} of those drawn: {reason}",
+        fix="the graph fails in FP32 already: compare it with the checkpoint by gdino-build verify",
+    )
 
 
 def _entropy_bins(counts: npt.NDArray[np.int64]) -> int:

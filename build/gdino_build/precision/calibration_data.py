@@ -10,7 +10,7 @@ import onnxruntime
 from gdino_build.accuracy.dataset import CocoDataset
 from gdino_build.export import TEXT_ENCODER_INPUTS
 from gdino_build.parity import Arrays
-from gdino_build.precision.calibration import count_magnitudes
+from gdino_build.precision.calibration import choose_thresholds
 from gdino_core import contract
 from gdino_core.errors import ConfigError, PromptError
 from gdino_core.image import preprocess_image
@@ -65,13 +65,10 @@ def find_thresholds(
     """
     text_encoder = onnx.load(cleaned / f"{contract.MODEL_TEXT_ENCODER}.onnx")
     detector = onnx.load(cleaned / f"{contract.MODEL_DETECTOR}.onnx")
-    histograms = {
-        contract.MODEL_TEXT_ENCODER: count_magnitudes(text_encoder, progress(cases)),
-        contract.MODEL_DETECTOR: count_magnitudes(detector, progress(list(with_text_features(text_encoder, cases)))),
-    }
+    with_features = list(with_text_features(text_encoder, cases))
     return {
-        graph: {name: histogram.threshold(method) for name, histogram in counted.items()}
-        for graph, counted in histograms.items()
+        contract.MODEL_TEXT_ENCODER: choose_thresholds(text_encoder, progress(cases), method),
+        contract.MODEL_DETECTOR: choose_thresholds(detector, progress(with_features), method),
     }
 
 

@@ -7,20 +7,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime
 
 from gdino_build.clean import infer_shapes
-from gdino_build.parity import Array, Arrays
+from gdino_build.parity import Array
 from gdino_build.pictures import draw_picture
 from gdino_build.precision import GRAPHS
 from gdino_build.precision.calibration_data import with_text_features
+from gdino_build.precision.extremes import NamedCase, largest_magnitudes
 from gdino_build.precision.lowering import LOW_TYPES, MOVERS, lower_precision
 from gdino_build.precision.policy import is_lowered
 from gdino_build.whole_file import write_json
 from gdino_core import contract
 from gdino_core.prompt import encode_prompt
-
-NamedCase = tuple[str, Arrays]
 
 _CAPTIONS = ("red circle . blue star . green square .", "cat . remote control . a person riding a bicycle .")
 _MOST_ROWS = 20  # of the table; the JSON has all
@@ -125,7 +123,7 @@ def adversarial_cases(
 def fp16_tensors(model: onnx.ModelProto) -> list[str]:
     """Names of the tensors of a cleaned graph that its FP16 variant computes in FP16, or rounds to FP16 on the way.
 
-    They come in the order of the graph: a session that measures them in this order can forget each at once.
+    They come in the order of the graph.
     """
     graph = gs.import_onnx(model)
     graph.toposort()
@@ -153,35 +151,15 @@ def measure_ranges(graph: str, model: onnx.ModelProto, names: Sequence[str], cas
     Args:
         graph: its name.
         model: the cleaned graph.
-        names: of its tensors.
+        names: of its tensors, in the order of the graph.
         cases: names of pictures and inputs of the graph.
 
     Returns:
         In the order of the names; one that is infinite or no number counts as infinite.
     """
-    session = _session_of_extremes(model, names)
-    inputs = [one.name for one in session.get_inputs()]
     largest = {name: Range(graph=graph, tensor=name, largest=-1.0, picture="") for name in names}
-    for picture, case in cases:
-        outputs = session.run(None, {name: case[name] for name in inputs})
-        for name, high, low in zip(names, outputs[::2], outputs[1::2], strict=True):
-            magnitude = float(max(high, -low)) if np.isfinite(high) and np.isfinite(low) else float("inf")
+    for picture, magnitudes in largest_magnitudes(model, names, cases):
+        for name, magnitude in magnitudes.items():
             if magnitude > largest[name].largest:
                 largest[name] = Range(graph=graph, tensor=name, largest=magnitude, picture=picture)
     return list(largest.values())
-
-
-def _session_of_extremes(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
-    """Let a graph tell the largest and the smallest number of each tensor instead of its answers, in this order."""
-    graph = gs.import_onnx(model)
-    tensors = graph.tensors()
-    graph.outputs = []
-    for index, name in enumerate(names):
-        for op in ("ReduceMax", "ReduceMin"):  # not of Abs, which would copy the largest tensors
-            extreme = gs.Variable(f"{op}_{index}", np.dtype(np.float32), [])
-            graph.nodes.append(gs.Node(op, f"{op}_{index}", {"keepdims": 0}, [tensors[name]], [extreme]))
-            graph.outputs.append(extreme)
-    measured = gs.export_onnx(graph.cleanup().toposort())
-    options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # they keep what each size once needed
-    return onnxruntime.InferenceSession(measured.SerializeToString(), options, ["CPUExecutionProvider"])

@@ -117,6 +117,9 @@ accuracy: $(SCENES) $(REFERENCE)  ## AP, size, latency and memory of all precisi
 	done
 	$(BUILD) accuracy --profiles $(ACCURACY_PROFILES)
 
+buckets: $(READY)  ## Tell how much of PROFILE's frames is padding, on COCO's picture sizes or COCO=annotations.json (ADD=2 suggests more)
+	@$(BUILD) buckets --profile $(PROFILE) $(if $(COCO),--coco '$(COCO)') $(if $(ADD),--add $(ADD))
+
 flops: $(CLEANED)  ## Count multiply-adds and bytes of PROFILE, stage by stage
 	$(BUILD) flops --profile $(PROFILE)
 
@@ -170,4 +173,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   gdino-build specialise --profile swint-cpu --size 800x1216
   gdino-build flops --profile swint-cpu --size 800x1216 --tokens 16
   gdino-build verify --profile demo-cpu
+  gdino-build buckets --profile gpu-fp16 --coco instances_val2017.json --add 2
   gdino-build evaluate --profile swint-cpu-int8 --coco instances_val2017.json --images val2017
   gdino-build accuracy
   gdino-build bench-engine --profiles swint-cpu swint-cpu-bf16 swint-cpu-int8 --rounds 7

@@ -31,6 +31,12 @@ def register(commands: Commands) -> None:
     verify = add_stage(commands, "verify", _verify, text)
     add_random_weights(verify)
     add_goldens(verify)
+    text = "tell how much of the frames is padding, for the picture sizes of a data set"
+    buckets = add_stage(commands, "buckets", _buckets, text)
+    buckets.add_argument(
+        "--coco", type=Path, metavar="FILE", help="annotations that list the sizes (default: those of 5,000 of COCO)"
+    )
+    buckets.add_argument("--add", type=count, metavar="N", help="suggest so many more buckets, the best first")
     text = "measure AP on a data set in COCO's format, through the server"
     _add_dataset(add_stage(commands, "evaluate", _evaluate, text))
     accuracy = commands.add_parser(
@@ -109,6 +115,19 @@ def _verify(profile: Profile, arguments: argparse.Namespace) -> None:
             f"{', '.join(failed)} differ{'s' if len(failed) == 1 else ''} from the stage before",
             fix="the first stage that fails has the fault; the ones after it inherit it",
         )
+
+
+def _buckets(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.padding import add_buckets, format_padding, measure_padding, read_coco_sizes, read_dataset_sizes
+
+    sizes = read_dataset_sizes(arguments.coco) if arguments.coco else read_coco_sizes()
+    print(format_padding(measure_padding(sizes, profile.preprocess)))
+    if not arguments.add:
+        return
+    more = add_buckets(sizes, profile.preprocess, arguments.add)
+    print(f"\nwith {len(more.resolution_buckets) - len(profile.preprocess.resolution_buckets)} more:")
+    print(format_padding(measure_padding(sizes, more)))
+    print(f"resolution_buckets = {[list(bucket) for bucket in more.resolution_buckets]}")
 
 
 def _evaluate(profile: Profile, arguments: argparse.Namespace) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoEngine, OpenVinoSettings
-from gdino_core.triton_adapter import input_arrays, read_parameters, to_error_response, to_response
+from gdino_core.triton_adapter import input_arrays, read_parameters, send_response, to_error_response, to_response
 
 
 class OpenVinoModel:
-    """Answers all requests of one `execute` call with one inference."""
+    """Answers the requests of one `execute` call with as few inferences as their shapes allow."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the engine that lies beside model.py."""
@@ -19,11 +19,9 @@ class OpenVinoModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         self._engine = OpenVinoEngine(folder / ENGINE_FILE_NAME, settings)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Run the engine; Triton puts only requests of the same shapes together."""
-        try:
-            inputs = [input_arrays(request, self._engine.input_names) for request in requests]
-            return [to_response(outputs) for outputs in self._engine.infer_together(inputs)]
-        except Exception as error:
-            # Shapes were checked before: what fails here would fail for each of them alone.
-            return [to_error_response(error) for _ in requests]
+    def execute(self, requests: list[Any]) -> None:
+        """Run the engine, on requests of the same shapes together; each is answered as soon as it can be."""
+        inputs = [input_arrays(request, self._engine.input_names) for request in requests]
+        for place, outcome in self._engine.infer_requests(inputs):
+            response = to_error_response(outcome) if isinstance(outcome, Exception) else to_response(outcome)
+            send_response(requests[place], response)

@@ -4,22 +4,23 @@ The only module here that needs openvino, which it imports when an engine is loa
 the server and `verify` compile an engine with the same settings.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-import numpy.typing as npt
-
+from gdino_core.batching import Answers, NamedArrays, gather, plan_batches
 from gdino_core.errors import ConfigError, ServerError
 
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
 INFERENCE_PRECISIONS: Final = ("f32", "bf16", "f16")
 _THREADS = "openvino_threads"
 _INFERENCE_PRECISION = "openvino_inference_precision"
-
-NamedArrays = Mapping[str, npt.NDArray[Any]]
+_STREAMS = "openvino_streams"
+_MAX_BATCH_SIZE = "openvino_max_batch_size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,9 @@ class OpenVinoSettings:
         threads: of one inference; 0 leaves the choice to OpenVINO.
         inference_precision: what FP32 operators compute in. OpenVINO's own choice is bf16 on processors that have
             it, without a word, so it is always said.
+        streams: batches that run side by side when several wait, each on its share of the threads; 0: one a thread. It
+            pays for small models, whose operators are too short to be shared. A single batch has all threads.
+        max_batch_size: most pictures or prompts in one inference.
 
     Raises:
         ConfigError: a value is out of range.
@@ -37,6 +41,8 @@ class OpenVinoSettings:
 
     threads: int = 0
     inference_precision: str = "f32"
+    streams: int = 1
+    max_batch_size: int = 8
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -47,16 +53,30 @@ class OpenVinoSettings:
                 f"{_INFERENCE_PRECISION} is {self.inference_precision!r}",
                 fix=f"choose one of {', '.join(INFERENCE_PRECISIONS)}",
             )
+        if self.streams < 0:
+            raise ConfigError(f"{_STREAMS} is {self.streams}", fix="give 0 (one a thread) or more")
+        if self.max_batch_size < 1:
+            raise ConfigError(f"{_MAX_BATCH_SIZE} is {self.max_batch_size}", fix="give 1 or more")
 
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as names and strings, for the `parameters` of config.pbtxt."""
-        return {_THREADS: str(self.threads), _INFERENCE_PRECISION: self.inference_precision}
+        return {
+            _THREADS: str(self.threads),
+            _INFERENCE_PRECISION: self.inference_precision,
+            _STREAMS: str(self.streams),
+            _MAX_BATCH_SIZE: str(self.max_batch_size),
+        }
 
-    def to_properties(self) -> dict[str, str | int]:
-        """Return the settings as OpenVINO's compile_model takes them."""
+    def streams_here(self) -> int:
+        """Batches that run side by side on this machine."""
+        return self.streams or self.threads or len(os.sched_getaffinity(0))
+
+    def to_properties(self, streams: int = 1) -> dict[str, str | int]:
+        """Return the settings as OpenVINO's compile_model takes them, for so many batches side by side."""
         properties: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": self.inference_precision,
             "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": streams,
         }
         return properties | ({"INFERENCE_NUM_THREADS": self.threads} if self.threads else {})
 
@@ -68,13 +88,18 @@ class OpenVinoSettings:
             ConfigError: a parameter is missing or has a value that is refused.
         """
         try:
-            threads, precision = int(parameters[_THREADS]), parameters[_INFERENCE_PRECISION]
+            return cls(
+                threads=int(parameters[_THREADS]),
+                inference_precision=parameters[_INFERENCE_PRECISION],
+                streams=int(parameters[_STREAMS]),
+                max_batch_size=int(parameters[_MAX_BATCH_SIZE]),
+            )
         except (KeyError, ValueError) as error:
             raise ConfigError(
-                f"config.pbtxt lacks {_THREADS} (a number) or {_INFERENCE_PRECISION}: {error}",
+                f"config.pbtxt lacks {_THREADS}, {_STREAMS} or {_MAX_BATCH_SIZE} (numbers) or "
+                f"{_INFERENCE_PRECISION}: {error}",
                 fix="assemble the repository again",
             ) from error
-        return cls(threads=threads, inference_precision=precision)
 
 
 class OpenVinoEngine:
@@ -97,6 +122,7 @@ class OpenVinoEngine:
                 "openvino is not installed where the server looks for packages",
                 fix="install the server extra: pip install '.[server]' in a checkout",
             ) from error
+        self._max_batch_size = settings.max_batch_size
         if not path.is_file():
             raise ServerError(f"there is no engine {path}", fix="build the engine, and assemble")
         try:
@@ -106,7 +132,11 @@ class OpenVinoEngine:
             # tensors go in and come out by their order, which stays.
             self.input_names = tuple(port.any_name for port in model.inputs)
             self.output_names = tuple(port.any_name for port in model.outputs)
-            self._compiled = core.compile_model(model, "CPU", settings.to_properties())
+            self._request = core.compile_model(model, "CPU", settings.to_properties()).create_infer_request()
+            self._lanes = settings.streams_here()
+            if self._lanes > 1:
+                compiled = core.compile_model(model, "CPU", settings.to_properties(self._lanes))
+                self._streams = _Streams([compiled.create_infer_request() for _ in range(self._lanes)])
         except RuntimeError as error:
             # The last line is the reason, those before it are places in OpenVINO's source.
             reason = str(error).strip().rpartition("\n")[2]
@@ -114,7 +144,7 @@ class OpenVinoEngine:
                 f"OpenVINO cannot load {path}: {reason}", fix="build the engine again, and assemble"
             ) from error
 
-    def infer(self, inputs: NamedArrays) -> dict[str, npt.NDArray[Any]]:
+    def infer(self, inputs: NamedArrays) -> NamedArrays:
         """Run one batch.
 
         Args:
@@ -123,22 +153,65 @@ class OpenVinoEngine:
         Returns:
             Arrays of their own memory by the names in `output_names`.
         """
-        results = self._compiled([inputs[name] for name in self.input_names])
-        return {name: results[index] for index, name in enumerate(self.output_names)}
+        return self._run(self._request, inputs)
 
-    def infer_together(self, requests: Sequence[NamedArrays]) -> list[dict[str, npt.NDArray[Any]]]:
-        """Run several requests as one batch.
+    def infer_requests(self, requests: Sequence[NamedArrays]) -> Iterator[tuple[int, NamedArrays | Exception]]:
+        """Run requests, those of equal shapes together.
 
         Args:
-            requests: inputs of each, with the same shapes but for the batch axis.
+            requests: inputs of each, as `infer` takes them.
 
-        Returns:
-            The outputs of each, in the same order.
+        Yields:
+            The place of each request and its outputs, or the error that its batch met, as soon as they are there.
         """
-        if len(requests) == 1:
-            return [self.infer(requests[0])]
-        batch = {name: np.concatenate([request[name] for request in requests]) for name in self.input_names}
-        sizes = [len(request[self.input_names[0]]) for request in requests]
-        ends = np.cumsum(sizes)[:-1]
-        parts = {name: np.split(array, ends) for name, array in self.infer(batch).items()}
-        return [{name: parts[name][index] for name in parts} for index in range(len(requests))]
+        batches = plan_batches(requests, self._max_batch_size, self._lanes)
+        answers, failed = Answers(batches), set[int]()
+        for place, outcome in self._outcomes([gather(batch, requests) for batch in batches]):
+            if not isinstance(outcome, Exception):
+                yield from answers.add(batches[place], outcome)
+                continue
+            for request in {rows.request for rows in batches[place]} - failed:
+                failed.add(request)
+                yield request, outcome
+
+    def _outcomes(self, batches: Sequence[NamedArrays]) -> Iterator[tuple[int, NamedArrays | Exception]]:
+        """Run batches: the place of each, and its outputs or its error."""
+        if self._lanes > 1 and len(batches) > 1:
+            yield from self._streams.outcomes(batches, self._run)
+            return
+        for place, batch in enumerate(batches):
+            try:
+                yield place, self._run(self._request, batch)
+            except Exception as error:
+                yield place, error
+
+    def _run(self, request: Any, inputs: NamedArrays) -> NamedArrays:
+        results = request.infer([inputs[name] for name in self.input_names], share_inputs=True)
+        return {name: results[index] for index, name in enumerate(self.output_names)}
+
+
+class _Streams:
+    """Runs batches side by side: as many as there are requests, one of them a thread."""
+
+    def __init__(self, requests: Sequence[Any]) -> None:
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for request in requests:
+            self._idle.put(request)
+        self._threads = ThreadPoolExecutor(len(requests), "openvino")
+
+    def outcomes(
+        self, batches: Sequence[NamedArrays], run: Callable[[Any, NamedArrays], NamedArrays]
+    ) -> Iterator[tuple[int, NamedArrays | Exception]]:
+        """The place of each batch, and its outputs or its error, as soon as they are there."""
+
+        def run_on_idle(batch: NamedArrays) -> NamedArrays:
+            request = self._idle.get()
+            try:
+                return run(request, batch)
+            finally:
+                self._idle.put(request)
+
+        places = {self._threads.submit(run_on_idle, batch): place for place, batch in enumerate(batches)}
+        for future in as_completed(places):
+            error = future.exception()
+            yield places[future], error if isinstance(error, Exception) else future.result()

@@ -84,3 +84,10 @@ def to_error_response(error: Exception) -> Any:
         known = isinstance(error, GdinoError)
         text = str(error) if known else f"{type(error).__name__} in the server; its log has the details"
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(text, code))
+
+
+def send_response(request: Any, response: Any) -> None:
+    """Answer a request now, before `execute` is done with the others; `execute` then returns None."""
+    import triton_python_backend_utils as pb_utils
+
+    request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)

@@ -34,6 +34,8 @@ MODELS = (
     contract.MODEL_GROUNDING_DINO,
 )
 _VERSION = "1"
+# Triton hands over so many batches' worth of requests, of any shapes; the adapter puts those of equal shapes together.
+_BATCHES_AT_ONCE = 4
 _PACKAGES = ("groundingdino-triton", "numpy", "onnx", "openvino", "torch", "tritonclient")
 
 
@@ -46,7 +48,6 @@ class RepositoryPlan:
         engines: folder with text_encoder.xml and detector.xml, each with its .bin and .json.
         preprocess: sizes, buckets and limits, which preprocess and postprocess read.
         openvino: how the server compiles the engines.
-        max_batch_size: most pictures in one batch of the text encoder and the detector.
         profile: of the build, as the manifest tells it; anything that JSON can hold.
         weights: what the engines were exported from, for the manifest, such as {"file": ..., "sha256": ...}.
     """
@@ -55,7 +56,6 @@ class RepositoryPlan:
     engines: Path
     preprocess: PreprocessSettings
     openvino: OpenVinoSettings
-    max_batch_size: int
     profile: Mapping[str, Any]
     weights: Mapping[str, Any]
 
@@ -97,7 +97,7 @@ def _finished_configs(plan: RepositoryPlan) -> Configs:
         set_parameters(configs[name], plan.preprocess.to_parameters())
     for name in ENGINE_MODELS:
         set_parameters(configs[name], plan.openvino.to_parameters())
-        configs[name].max_batch_size = plan.max_batch_size
+        configs[name].max_batch_size = _BATCHES_AT_ONCE * plan.openvino.max_batch_size
         fit_to_engine(configs[name], engine_interface(_engine(plan, name)))
     check_ensemble(configs[contract.MODEL_GROUNDING_DINO], configs)
     return configs

@@ -35,7 +35,8 @@ class Profile:
         runtime: what runs the engine.
         precision: of the graphs, one of PRECISIONS.
         threads: of each engine; 0 leaves the choice to the runtime.
-        max_batch_size: most pictures in one batch.
+        streams: batches that run side by side on a CPU when several wait; 0: as many as threads.
+        max_batch_size: most pictures in one inference.
         accept_over_gate: why a variant that loses too much, or is too large, is served all the same; "" refuses it.
         workspace_mib: most GPU memory that a kernel of TensorRT may take for its intermediate results.
         calibration: pictures and method for INT8; None where there is no [calibration].
@@ -49,6 +50,7 @@ class Profile:
     runtime: str
     precision: str
     threads: int
+    streams: int
     max_batch_size: int
     accept_over_gate: str
     workspace_mib: int
@@ -63,6 +65,8 @@ class Profile:
             raise ConfigError(f"[engine] max_batch_size is {self.max_batch_size}", fix=f"choose 1 to {MAX_BATCH_SIZE}")
         if self.threads < 0:
             raise ConfigError(f"[engine] threads is {self.threads}", fix="choose 0 (all cores) or more")
+        if self.streams < 0:
+            raise ConfigError(f"[engine] streams is {self.streams}", fix="choose 1, or 0 (one a thread)")
         if self.workspace_mib < 1:
             raise ConfigError(f"[engine] workspace_mib is {self.workspace_mib}", fix="choose 1 or more; 4096 is usual")
         if self.precision == "int8" and self.calibration is None:
@@ -140,7 +144,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         content,
         "engine",
         {"runtime": str, "precision": str, "threads": int, "max_batch_size": int},
-        {"accept_over_gate": "", "workspace_mib": 4096},
+        {"streams": 1, "accept_over_gate": "", "workspace_mib": 4096},
     )
     preprocess = _Section(
         content,
@@ -164,6 +168,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         runtime=engine["runtime"],
         precision=engine["precision"],
         threads=engine["threads"],
+        streams=engine["streams"],
         max_batch_size=engine["max_batch_size"],
         accept_over_gate=engine["accept_over_gate"],
         workspace_mib=engine["workspace_mib"],

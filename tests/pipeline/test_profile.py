@@ -116,6 +116,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("threads = 2", 'threads = "2"', r"\[engine\] threads is '2'"),
         ("threads = 2", "threads = true", r"\[engine\] threads is True"),
         ("threads = 2", "threads = -1", r"\[engine\] threads is -1"),
+        ("threads = 2", "threads = 2\nstreams = -1", r"\[engine\] streams is -1"),
         ("max_batch_size = 4", "max_batch_size = 0", r"\[engine\] max_batch_size is 0"),
         ("max_batch_size = 4", "max_batch_size = 65", r"\[engine\] max_batch_size is 65"),
         ('runtime = "openvino"', 'runtime = "onnx"', r"\[engine\] runtime is 'onnx'"),

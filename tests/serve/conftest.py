@@ -50,8 +50,7 @@ def make_plan(engines: Path) -> RepositoryPlan:
         preprocess=PreprocessSettings(
             short_side=160, long_side=288, resolution_buckets=((160, 160), (160, 576), (576, 160))
         ),
-        openvino=OpenVinoSettings(threads=1),
-        max_batch_size=8,
+        openvino=OpenVinoSettings(threads=1, max_batch_size=8),
         profile={"name": "stand-in"},
         weights={"file": "none", "sha256": "0" * 64},
     )

@@ -50,12 +50,26 @@ def test_weights_stay_fp32(tmp_path: Path) -> None:
     assert 'element_type="f16"' not in (tmp_path / "text.xml").read_text()
 
 
-def test_requests_run_together_answer_as_each_alone(engines: Path) -> None:
-    engine = OpenVinoEngine(engines / "text_encoder.xml", OpenVinoSettings(threads=1))
-    requests = [_ids(1), _ids(3), _ids(2)]
-    together = engine.infer_together(requests)
-    for request, answer in zip(requests, together, strict=True):
-        np.testing.assert_array_equal(answer["TEXT_FEATURES"], engine.infer(request)["TEXT_FEATURES"])
+@pytest.mark.parametrize("streams", [1, 2])
+def test_requests_run_together_answer_as_each_alone(engines: Path, streams: int) -> None:
+    settings = OpenVinoSettings(threads=2, streams=streams, max_batch_size=2)
+    engine = OpenVinoEngine(engines / "text_encoder.xml", settings)
+    requests = [_ids(1), _ids(3), _ids(2, tokens=6), _ids(2), _ids(5, tokens=6)]
+    answers = dict(engine.infer_requests(requests))
+    assert sorted(answers) == list(range(len(requests)))
+    for place, request in enumerate(requests):
+        outputs = answers[place]
+        assert not isinstance(outputs, Exception)
+        np.testing.assert_array_equal(outputs["TEXT_FEATURES"], engine.infer(request)["TEXT_FEATURES"])
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_batch_that_fails_spoils_no_other(engines: Path, streams: int) -> None:
+    engine = OpenVinoEngine(engines / "text_encoder.xml", OpenVinoSettings(streams=streams, max_batch_size=1))
+    bad = {**_ids(2), "PHRASE_IDS": np.zeros((2, 3), np.int32)}  # fails in both of its batches
+    outcomes = list(engine.infer_requests([_ids(1), bad, _ids(2, tokens=6)]))
+    assert sorted(place for place, _ in outcomes) == [0, 1, 2]
+    assert [place for place, outcome in outcomes if isinstance(outcome, Exception)] == [1]
 
 
 def test_answers_keep_their_values_when_the_engine_runs_again(engines: Path) -> None:
@@ -80,19 +94,23 @@ def test_damaged_engine_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_settings_travel_through_parameters() -> None:
-    settings = OpenVinoSettings(threads=3, inference_precision="bf16")
+    settings = OpenVinoSettings(threads=3, inference_precision="bf16", streams=2, max_batch_size=4)
     assert OpenVinoSettings.from_parameters(settings.to_parameters()) == settings
 
 
 @pytest.mark.parametrize(
-    ("parameters", "message"),
+    ("wrong", "message"),
     [
-        ({}, "config.pbtxt lacks openvino_threads"),
-        ({"openvino_threads": "many", "openvino_inference_precision": "f32"}, "lacks openvino_threads .a number"),
-        ({"openvino_threads": "-1", "openvino_inference_precision": "f32"}, "openvino_threads is -1"),
-        ({"openvino_threads": "0", "openvino_inference_precision": "int3"}, "openvino_inference_precision is 'int3'"),
+        ({"openvino_streams": None}, "config.pbtxt lacks openvino_threads"),
+        ({"openvino_threads": "many"}, "lacks openvino_threads, .* .numbers"),
+        ({"openvino_threads": "-1"}, "openvino_threads is -1"),
+        ({"openvino_streams": "-1"}, "openvino_streams is -1"),
+        ({"openvino_max_batch_size": "0"}, "openvino_max_batch_size is 0"),
+        ({"openvino_inference_precision": "int3"}, "openvino_inference_precision is 'int3'"),
     ],
 )
-def test_settings_that_are_wrong_are_named(parameters: dict[str, str], message: str) -> None:
+def test_settings_that_are_wrong_are_named(wrong: dict[str, str | None], message: str) -> None:
+    given = OpenVinoSettings().to_parameters() | wrong
+    parameters = {name: value for name, value in given.items() if value is not None}
     with pytest.raises(ConfigError, match=message):
         OpenVinoSettings.from_parameters(parameters)

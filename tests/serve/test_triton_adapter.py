@@ -15,6 +15,7 @@ from gdino_core.triton_adapter import answer_each, input_arrays, read_parameters
 from tests.serve.asking import png
 from tests.serve.conftest import SOURCES
 
+FINAL = 1
 SETTINGS = PreprocessSettings(short_side=32, long_side=64, resolution_buckets=((128, 128),), text_buckets=(16,))
 
 
@@ -48,12 +49,38 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     utils.Tensor, utils.InferenceResponse, utils.TritonError = StandInTensor, StandInResponse, StandInError
     utils.Logger = SimpleNamespace(log_error=lines.append)
     utils.get_input_tensor_by_name = lambda request, name: request.get(name)
+    utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     return lines
 
 
-def _request(**arrays: Any) -> dict[str, StandInTensor]:
-    return {name: StandInTensor(name, np.asarray(array)) for name, array in arrays.items()}
+class StandInRequest(dict[str, StandInTensor]):
+    """A request, and the responses that were sent before `execute` was done."""
+
+    def __init__(self, tensors: dict[str, StandInTensor]) -> None:
+        super().__init__(tensors)
+        self.sent: list[StandInResponse] = []
+
+    def get_response_sender(self) -> "StandInRequest":
+        return self
+
+    def send(self, response: StandInResponse, flags: int) -> None:
+        assert flags == FINAL
+        self.sent.append(response)
+
+
+def _request(**arrays: Any) -> StandInRequest:
+    return StandInRequest({name: StandInTensor(name, np.asarray(array)) for name, array in arrays.items()})
+
+
+def _executed(model: Any, requests: list[StandInRequest]) -> list[StandInResponse]:
+    """The one response of each request, from a model that sends them itself."""
+    assert model.execute(requests) is None
+    responses = []
+    for request in requests:
+        [response] = request.sent
+        responses.append(response)
+    return responses
 
 
 def _texts(*values: bytes) -> np.ndarray:
@@ -159,13 +186,14 @@ def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: l
     model = _model("text_encoder", OpenVinoSettings(threads=1).to_parameters(), repository / "text_encoder")
     ids = np.array([[3, 5]], np.int32)
     requests = [_request(INPUT_IDS=ids * factor, POSITION_IDS=ids * 0, PHRASE_IDS=ids * 0) for factor in (1, 2, 3)]
-    for factor, response in enumerate(model.execute(requests), start=1):
+    for factor, response in enumerate(_executed(model, requests), start=1):
         assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == [[3 * factor, 5 * factor]]
 
 
 def test_engine_model_that_fails_answers_every_request_with_an_error(repository: Path, logged: list[str]) -> None:
     model = _model("text_encoder", OpenVinoSettings(threads=1).to_parameters(), repository / "text_encoder")
     wrong = _request(INPUT_IDS=np.zeros((1, 2), np.int32))
-    first, second = model.execute([wrong, wrong])
+    again = _request(INPUT_IDS=np.zeros((1, 2), np.int32))
+    first, second = _executed(model, [wrong, again])
     assert (first.error.code, second.error.code) == ("INTERNAL", "INTERNAL")
     assert logged

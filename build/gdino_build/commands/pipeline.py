@@ -218,8 +218,9 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
         sources=Path("model_repository"),
         engines=folder / "engine",
         preprocess=profile.preprocess,
-        openvino=OpenVinoSettings(threads=profile.threads),
-        max_batch_size=profile.max_batch_size,
+        openvino=OpenVinoSettings(
+            threads=profile.threads, streams=profile.streams, max_batch_size=profile.max_batch_size
+        ),
         profile=profile.to_dict(),
         weights=json.loads(exported.read_text(encoding="utf-8")),
     )

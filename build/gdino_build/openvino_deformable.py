@@ -21,7 +21,7 @@ from gdino_build.deformable import DOMAIN, OP
 
 Node = Any  # or one of its outputs: OpenVINO's operators take both, and its stubs know neither
 
-_CHUNK = 256  # queries; at 8 heads of 16 samples, their row numbers and weights take 512 KiB each
+_LARGEST_CHUNK = 256  # queries; at 8 heads of 16 samples, their row numbers and weights take 512 KiB each
 _I32, _I64, _F32 = np.int32, np.int64, np.float32
 
 
@@ -36,6 +36,7 @@ class _Sizes:
     head_dim: int
     levels: int
     points: int
+    chunk: int  # queries
 
     @property
     def samples(self) -> int:
@@ -45,13 +46,16 @@ class _Sizes:
 
 def _convert(node: NodeContext) -> list[Node]:
     """Inputs and attributes as in `fuse_deformable_attentions`; the result is float32 [B,Q,heads*head_dim]."""
-    sizes = _Sizes(**{name: node.get_attribute(name) for name in ("heads", "head_dim", "levels", "points")})
     value, weights, offsets, reference, cells = (_float(node.get_input(index)) for index in range(5))
+    sizes = _Sizes(
+        **{name: node.get_attribute(name) for name in ("heads", "head_dim", "levels", "points")},
+        chunk=_chunk_size(offsets.get_partial_shape()[1]),
+    )
     extent = _float(node.get_input(5)) if node.get_input_size() == 6 else None
 
     batch_queries = ops.gather(_shape(offsets), _const([0, 1], _I32), _const(0, _I32))  # [2]
     queries = ops.reduce_prod(batch_queries, _const([0], _I32), keep_dims=True)  # [1], of the whole batch
-    missing = _missing(queries)
+    missing = _missing(queries, sizes.chunk)
     chunked = [
         _pad(offsets, [2, sizes.heads, sizes.samples], missing),
         _pad(weights, [sizes.heads, sizes.samples], missing),
@@ -72,17 +76,17 @@ def _convert(node: NodeContext) -> list[Node]:
 def _sum_in_chunks(chunked: list[Node], shared: list[Node], sizes: _Sizes) -> Node:
     """Run the body over chunks of queries: [queries, heads*head_dim]."""
     chunked_parameters = [
-        ops.parameter([_CHUNK, *list(one.get_output_partial_shape(0))[1:]], _type(one)) for one in chunked
+        ops.parameter([sizes.chunk, *list(one.get_output_partial_shape(0))[1:]], _type(one)) for one in chunked
     ]
     shared_parameters = [ops.parameter(one.get_output_partial_shape(0), _type(one)) for one in shared]
     body = ov.Model([_chunk(chunked_parameters, shared_parameters, sizes)], [*chunked_parameters, *shared_parameters])
     loop = tensor_iterator()
     loop.set_body(body)
     for parameter, one in zip(chunked_parameters, chunked, strict=True):
-        loop.set_sliced_input(parameter, one.output(0), 0, _CHUNK, _CHUNK, -1, 0)
+        loop.set_sliced_input(parameter, one.output(0), 0, sizes.chunk, sizes.chunk, -1, 0)
     for parameter, one in zip(shared_parameters, shared, strict=True):
         loop.set_invariant_input(parameter, one.output(0))
-    return loop.get_concatenated_slices(body.results[0].output(0), 0, _CHUNK, _CHUNK, -1, 0)
+    return loop.get_concatenated_slices(body.results[0].output(0), 0, sizes.chunk, sizes.chunk, -1, 0)
 
 
 def _chunk(chunked: list[Node], shared: list[Node], sizes: _Sizes) -> Node:
@@ -94,27 +98,27 @@ def _chunk(chunked: list[Node], shared: list[Node], sizes: _Sizes) -> Node:
     offsets, weights, center, first_row, *scale = chunked  # [C,2,H,N], [C,H,N], [C,2,1,N], [C,1,1,1]
     table, last, reach, stride, corner_row = shared  # [rows,d], [1,2,1,N], [1,2,1,2,N], [1,1,N], [1,1,4,N]
     heads, samples = sizes.heads, sizes.samples
-    bags = _CHUNK * heads
+    bags = sizes.chunk * heads
 
     place = ops.add(ops.multiply(offsets, scale[0]) if scale else offsets, center)  # in cells
     cell = ops.minimum(ops.maximum(ops.floor(place), _const(0.0, _F32)), last)
-    apart = _reshape(ops.subtract(place, cell), [_CHUNK, 2, heads, 1, samples])
+    apart = _reshape(ops.subtract(place, cell), [sizes.chunk, 2, heads, 1, samples])
     near_far = _const([[[[[0.0], [1.0]]]]], _F32)  # the cell and its neighbour
     share = ops.relu(ops.subtract(reach, ops.absolute(ops.subtract(apart, near_far))))  # [C,2,H,2,N]
-    share_x, share_y = _halves(share, [_CHUNK, heads, 2, samples])
-    share_y = ops.multiply(share_y, _reshape(weights, [_CHUNK, heads, 1, samples]))
+    share_x, share_y = _halves(share, [sizes.chunk, heads, 2, samples])
+    share_y = ops.multiply(share_y, _reshape(weights, [sizes.chunk, heads, 1, samples]))
     row_weights = ops.multiply(
-        _reshape(share_y, [_CHUNK, heads, 2, 1, samples]), _reshape(share_x, [_CHUNK, heads, 1, 2, samples])
+        _reshape(share_y, [sizes.chunk, heads, 2, 1, samples]), _reshape(share_x, [sizes.chunk, heads, 1, 2, samples])
     )
     # Rows of the table go by picture, cell, head.
-    column, line = _halves(cell, [_CHUNK, heads, samples])
+    column, line = _halves(cell, [sizes.chunk, heads, samples])
     row = ops.add(ops.multiply(line, stride), ops.multiply(column, _const(float(heads), _F32)))
-    row = _reshape(ops.convert(row, "i32"), [_CHUNK, heads, 1, samples])
+    row = _reshape(ops.convert(row, "i32"), [sizes.chunk, heads, 1, samples])
     head = _const(np.arange(heads).reshape(1, heads, 1, 1), _I32)
     rows = ops.add(ops.add(row, corner_row), ops.add(head, first_row))  # [C,H,4,N]
     packed = [bags, 4 * samples]
     sums = ops.embedding_bag_packed_sum(table, _reshape(rows, packed), _reshape(row_weights, packed))
-    return _reshape(sums, [_CHUNK, heads * sizes.head_dim])
+    return _reshape(sums, [sizes.chunk, heads * sizes.head_dim])
 
 
 def _levels(cells: Node, sizes: _Sizes) -> list[Node]:
@@ -175,9 +179,18 @@ def _first_rows(batch_queries: Node, value: Node) -> Node:
     return _reshape(ops.broadcast(by_picture, batch_queries), [-1, 1, 1, 1])
 
 
-def _missing(queries: Node) -> Node:
+def _chunk_size(queries: ov.Dimension) -> int:
+    """As many queries as a chunk may have; where their number is known, such that no chunk is filled up."""
+    if queries.is_dynamic:
+        return _LARGEST_CHUNK
+    count: int = queries.get_length()
+    chunks = -(-count // _LARGEST_CHUNK)
+    return -(-count // chunks)
+
+
+def _missing(queries: Node, chunk_size: int) -> Node:
     """How many queries the last chunk lacks, int32 [1]."""
-    chunk = _const([_CHUNK], _I32)
+    chunk = _const([chunk_size], _I32)
     return ops.mod(ops.subtract(chunk, ops.mod(queries, chunk)), chunk)
 
 

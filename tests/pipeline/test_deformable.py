@@ -1,5 +1,6 @@
 """The fused deformable attention of the CPU engine samples as torch's grid_sample does, wherever a query looks."""
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from gdino_core.openvino_engine import OpenVinoEngine, OpenVinoSettings
 from tests.pipeline.graphs import Builder, operators
 
 DIM, HEADS, LEVELS, POINTS = 64, 4, 4, 4
-CHUNK = openvino_deformable._CHUNK
+CHUNK = openvino_deformable._LARGEST_CHUNK
 INPUTS = ("FRAME", "VALID_HW", "MEMORY", "QUERY", "BOXES")
 OUTPUTS = ("ENCODED", "DECODED")
 AXES = {
@@ -150,6 +151,20 @@ def test_a_picture_of_any_shape_is_sampled_as_by_grid_sample(
 @pytest.mark.parametrize("queries", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK])
 def test_no_query_is_lost_where_a_chunk_ends(module: BothAttentions, engine: OpenVinoEngine, queries: int) -> None:
     assert_same(module, engine, make_case((64, 96), [(64, 96)], queries))
+
+
+@pytest.mark.parametrize("queries", [7, CHUNK, CHUNK + 1, 2 * CHUNK + 88])
+def test_a_known_number_of_queries_fills_its_chunks(
+    module: BothAttentions, cleaned: Path, tmp_path: Path, queries: int
+) -> None:
+    case = make_case((96, 160), [(90, 150), (64, 160)], queries)
+    model = onnx.load(cleaned)
+    for tensor in model.graph.input:
+        for dim, size in zip(tensor.type.tensor_type.shape.dim, case[tensor.name].shape, strict=True):
+            dim.dim_value = size
+    assert_same(module, to_engine(model, tmp_path), case)
+    chunks = {int(size) for size in re.findall(r'part_size="(\d+)"', (tmp_path / "model.xml").read_text())}
+    assert -(-queries // -(-queries // CHUNK)) in chunks  # fewest chunks, and as equal as can be
 
 
 def test_each_picture_of_a_batch_is_sampled_in_its_own_map(module: BothAttentions, engine: OpenVinoEngine) -> None:

@@ -23,6 +23,11 @@ class Rows:
 Batch = Sequence[Rows]
 
 
+def count_rows(batch: Batch) -> int:
+    """How many rows a batch holds."""
+    return sum(rows.end - rows.start for rows in batch)
+
+
 def plan_batches(requests: Sequence[NamedArrays], max_rows: int, lanes: int = 1) -> list[Batch]:
     """Choose what runs together: rows of equal shapes, the first to come first.
 
@@ -42,9 +47,9 @@ def plan_batches(requests: Sequence[NamedArrays], max_rows: int, lanes: int = 1)
         batches = by_shapes.setdefault(tuple(array.shape[1:] for array in arrays.values()), [])
         start = 0
         while True:  # once for a request without rows, which has to be answered too
-            if not batches or _count_rows(batches[-1]) == max_rows:
+            if not batches or count_rows(batches[-1]) == max_rows:
                 batches.append([])
-            end = min(start + max_rows - _count_rows(batches[-1]), count)
+            end = min(start + max_rows - count_rows(batches[-1]), count)
             batches[-1].append(Rows(request=request, start=start, end=end))
             start = end
             if start == count:
@@ -77,10 +82,6 @@ class Answers:
             if len(parts) == self._batches[rows.request]:
                 ordered = [parts[start] for start in sorted(parts)]
                 yield rows.request, _concatenated(ordered)
-
-
-def _count_rows(batch: Batch) -> int:
-    return sum(rows.end - rows.start for rows in batch)
 
 
 def _concatenated(parts: Sequence[NamedArrays]) -> NamedArrays:

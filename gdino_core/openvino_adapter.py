@@ -6,8 +6,20 @@ It is here and not in the repository because Triton shows a model only its own f
 from pathlib import Path
 from typing import Any
 
+from gdino_core.batching import count_rows
 from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoEngine, OpenVinoSettings
-from gdino_core.triton_adapter import input_arrays, read_parameters, send_response, to_error_response, to_response
+from gdino_core.triton_adapter import (
+    Counter,
+    input_arrays,
+    read_parameters,
+    send_response,
+    to_error_response,
+    to_response,
+)
+
+# Triton counts a call of `execute` as one batch, whatever shapes it holds. Rows by inferences is the mean batch size.
+_INFERENCES = ("gdino_engine_inferences", "Inferences of the engine, each of one batch")
+_ROWS = ("gdino_engine_rows", "Pictures or prompts in those inferences")
 
 
 class OpenVinoModel:
@@ -18,10 +30,15 @@ class OpenVinoModel:
         settings = OpenVinoSettings.from_parameters(read_parameters(args["model_config"]))
         folder = Path(args["model_repository"]) / args["model_version"]
         self._engine = OpenVinoEngine(folder / ENGINE_FILE_NAME, settings)
+        self._inferences = Counter(*_INFERENCES, args["model_name"])
+        self._rows = Counter(*_ROWS, args["model_name"])
 
     def execute(self, requests: list[Any]) -> None:
         """Run the engine, on requests of the same shapes together; each is answered as soon as it can be."""
         inputs = [input_arrays(request, self._engine.input_names) for request in requests]
-        for place, outcome in self._engine.infer_requests(inputs):
+        batches = self._engine.plan(inputs)
+        self._inferences.add(len(batches))
+        self._rows.add(sum(map(count_rows, batches)))
+        for place, outcome in self._engine.infer_batches(batches, inputs):
             response = to_error_response(outcome) if isinstance(outcome, Exception) else to_response(outcome)
             send_response(requests[place], response)

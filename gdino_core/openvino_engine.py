@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from gdino_core.batching import Answers, NamedArrays, gather, plan_batches
+from gdino_core.batching import Answers, Batch, NamedArrays, gather, plan_batches
 from gdino_core.errors import ConfigError, ServerError
 
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
@@ -103,7 +103,12 @@ class OpenVinoSettings:
 
 
 class OpenVinoEngine:
-    """A compiled engine; one call at a time."""
+    """A compiled engine; one call at a time.
+
+    Attributes:
+        input_names: as the graph has them.
+        output_names: as the graph has them.
+    """
 
     def __init__(self, path: Path, settings: OpenVinoSettings) -> None:
         """Read and compile an engine for this machine's CPU.
@@ -155,16 +160,22 @@ class OpenVinoEngine:
         """
         return self._run(self._request, inputs)
 
-    def infer_requests(self, requests: Sequence[NamedArrays]) -> Iterator[tuple[int, NamedArrays | Exception]]:
-        """Run requests, those of equal shapes together.
+    def plan(self, requests: Sequence[NamedArrays]) -> list[Batch]:
+        """Choose which rows of requests run together."""
+        return plan_batches(requests, self._max_batch_size, self._lanes)
+
+    def infer_batches(
+        self, batches: Sequence[Batch], requests: Sequence[NamedArrays]
+    ) -> Iterator[tuple[int, NamedArrays | Exception]]:
+        """Run requests in batches.
 
         Args:
+            batches: what runs together, from `plan`.
             requests: inputs of each, as `infer` takes them.
 
         Yields:
             The place of each request and its outputs, or the error that its batch met, as soon as they are there.
         """
-        batches = plan_batches(requests, self._max_batch_size, self._lanes)
         answers, failed = Answers(batches), set[int]()
         for place, outcome in self._outcomes([gather(batch, requests) for batch in batches]):
             if not isinstance(outcome, Exception):

@@ -91,3 +91,19 @@ def send_response(request: Any, response: Any) -> None:
     import triton_python_backend_utils as pb_utils
 
     request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+class Counter:
+    """A counter among the server's metrics, with the model's name as its label."""
+
+    def __init__(self, name: str, description: str, model: str) -> None:
+        """Open it at zero."""
+        import triton_python_backend_utils as pb_utils
+
+        # Kept, because the metrics of a family end with it.
+        self._family = pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
+        self._metric = self._family.Metric(labels={"model": model})
+
+    def add(self, number: int) -> None:
+        """Count further."""
+        self._metric.increment(number)

@@ -55,7 +55,7 @@ def test_requests_run_together_answer_as_each_alone(engines: Path, streams: int)
     settings = OpenVinoSettings(threads=2, streams=streams, max_batch_size=2)
     engine = OpenVinoEngine(engines / "text_encoder.xml", settings)
     requests = [_ids(1), _ids(3), _ids(2, tokens=6), _ids(2), _ids(5, tokens=6)]
-    answers = dict(engine.infer_requests(requests))
+    answers = dict(engine.infer_batches(engine.plan(requests), requests))
     assert sorted(answers) == list(range(len(requests)))
     for place, request in enumerate(requests):
         outputs = answers[place]
@@ -67,7 +67,8 @@ def test_requests_run_together_answer_as_each_alone(engines: Path, streams: int)
 def test_a_batch_that_fails_spoils_no_other(engines: Path, streams: int) -> None:
     engine = OpenVinoEngine(engines / "text_encoder.xml", OpenVinoSettings(streams=streams, max_batch_size=1))
     bad = {**_ids(2), "PHRASE_IDS": np.zeros((2, 3), np.int32)}  # fails in both of its batches
-    outcomes = list(engine.infer_requests([_ids(1), bad, _ids(2, tokens=6)]))
+    requests = [_ids(1), bad, _ids(2, tokens=6)]
+    outcomes = list(engine.infer_batches(engine.plan(requests), requests))
     assert sorted(place for place, _ in outcomes) == [0, 1, 2]
     assert [place for place, outcome in outcomes if isinstance(outcome, Exception)] == [1]
 

@@ -3,7 +3,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -50,8 +50,30 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     utils.Logger = SimpleNamespace(log_error=lines.append)
     utils.get_input_tensor_by_name = lambda request, name: request.get(name)
     utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
+    utils.MetricFamily = StandInMetricFamily
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     return lines
+
+
+class StandInMetricFamily:
+    """Counters of all names, as the server adds them up."""
+
+    COUNTER = "counter"
+    counted: ClassVar[dict[tuple[str, str], float]] = {}
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        assert kind == self.COUNTER
+        assert description
+        self._name = name
+
+    def Metric(self, labels: dict[str, str]) -> SimpleNamespace:
+        key = (self._name, labels["model"])
+        self.counted[key] = 0.0
+
+        def increment(by: float) -> None:
+            self.counted[key] += by
+
+        return SimpleNamespace(increment=increment)
 
 
 class StandInRequest(dict[str, StandInTensor]):
@@ -100,6 +122,7 @@ def _model(name: str, parameters: dict[str, str], repository: Path | None = None
             "model_config": json.dumps({"parameters": entries}),
             "model_repository": str(repository),
             "model_version": "1",
+            "model_name": name,
         }
     )
     return model
@@ -188,6 +211,10 @@ def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: l
     requests = [_request(INPUT_IDS=ids * factor, POSITION_IDS=ids * 0, PHRASE_IDS=ids * 0) for factor in (1, 2, 3)]
     for factor, response in enumerate(_executed(model, requests), start=1):
         assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == [[3 * factor, 5 * factor]]
+    assert StandInMetricFamily.counted == {
+        ("gdino_engine_inferences", "text_encoder"): 1,
+        ("gdino_engine_rows", "text_encoder"): 3,
+    }
 
 
 def test_engine_model_that_fails_answers_every_request_with_an_error(repository: Path, logged: list[str]) -> None:

@@ -45,10 +45,15 @@ TEXT_FEATURES: Final = "TEXT_FEATURES"  # FP32 [T,C]
 LOGITS: Final = "LOGITS"  # FP32 [Q,T]
 BOXES_CXCYWH: Final = "BOXES_CXCYWH"  # FP32 [Q,4], relative to the picture without its padding
 
+# Triton's request parameter `priority`; requests without it are interactive.
+PRIORITY_INTERACTIVE: Final = 1
+PRIORITY_BULK: Final = 2
+
 DEFAULT_BOX_THRESHOLD: Final = 0.35
 DEFAULT_TEXT_THRESHOLD: Final = 0.25
 DEFAULT_MAX_DETECTIONS: Final = 300
 MAX_TOKENS: Final = 256  # [CLS] and [SEP] included; the width the model was trained with
+MAX_CHUNKS: Final = 64  # of MAX_TOKENS each, that a list of labels may take
 STRIDE: Final = 32  # H and W of PIXELS are multiples of the backbone's stride
 
 

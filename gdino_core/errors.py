@@ -10,6 +10,7 @@ GdinoError
 ├── ExportError            a model could not be turned into ONNX or an engine
 ├── ParityError            a stage does not compute what the stage before it computes
 ├── ServerError            the server could not start, or a model in it misbehaves
+│   └── ServerStopping     it answers what it has accepted, and accepts no more
 └── ClientError            a request got no answer
     ├── ServerUnavailable
     ├── ModelUnavailable
@@ -33,6 +34,7 @@ __all__ = [
     "PromptError",
     "RequestRejected",
     "ServerError",
+    "ServerStopping",
     "ServerUnavailable",
     "ThresholdError",
 ]
@@ -86,6 +88,10 @@ class ParityError(GdinoError):
 
 class ServerError(GdinoError):
     """The server could not start, or a model in it misbehaves."""
+
+
+class ServerStopping(ServerError):
+    """The server answers what it has accepted, and accepts no more."""
 
 
 class ClientError(GdinoError):

@@ -9,7 +9,7 @@ from typing import Any
 from gdino_core.batching import count_rows
 from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoEngine, OpenVinoSettings
 from gdino_core.triton_adapter import (
-    Counter,
+    Metric,
     input_arrays,
     read_parameters,
     send_response,
@@ -18,8 +18,9 @@ from gdino_core.triton_adapter import (
 )
 
 # Triton counts a call of `execute` as one batch, whatever shapes it holds. Rows by inferences is the mean batch size.
-_INFERENCES = ("gdino_engine_inferences", "Inferences of the engine, each of one batch")
-_ROWS = ("gdino_engine_rows", "Pictures or prompts in those inferences")
+_INFERENCES = ("COUNTER", "gdino_engine_inferences", "Inferences of the engine, each of one batch")
+_ROWS = ("COUNTER", "gdino_engine_rows", "Pictures or prompts in those inferences")
+_RUNNING = ("GAUGE", "gdino_engine_running", "Requests that the engine is at work on")
 
 
 class OpenVinoModel:
@@ -30,11 +31,12 @@ class OpenVinoModel:
         settings = OpenVinoSettings.from_parameters(read_parameters(args["model_config"]))
         folder = Path(args["model_repository"]) / args["model_version"]
         self._engine = OpenVinoEngine(folder / ENGINE_FILE_NAME, settings)
-        self._inferences = Counter(*_INFERENCES, args["model_name"])
-        self._rows = Counter(*_ROWS, args["model_name"])
+        model = args["model_name"]
+        self._inferences, self._rows, self._running = (Metric(*one, model) for one in (_INFERENCES, _ROWS, _RUNNING))
 
     def execute(self, requests: list[Any]) -> None:
         """Run the engine, on requests of the same shapes together; each is answered as soon as it can be."""
+        self._running.set(len(requests))
         inputs = [input_arrays(request, self._engine.input_names) for request in requests]
         batches = self._engine.plan(inputs)
         self._inferences.add(len(batches))
@@ -42,3 +44,4 @@ class OpenVinoModel:
         for place, outcome in self._engine.infer_batches(batches, inputs):
             response = to_error_response(outcome) if isinstance(outcome, Exception) else to_response(outcome)
             send_response(requests[place], response)
+        self._running.set(0)

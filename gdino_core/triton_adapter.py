@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdino_core.contract import check_contract_version
-from gdino_core.errors import GdinoError, InputError
+from gdino_core.errors import GdinoError, InputError, ServerStopping
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -72,13 +72,15 @@ def to_response(outputs: Arrays) -> Any:
 def to_error_response(error: Exception) -> Any:
     """Return an InferenceResponse that says what is wrong, and log what only the operator can mend.
 
-    An InputError becomes INVALID_ARGUMENT at the client, everything else INTERNAL.
+    An InputError becomes INVALID_ARGUMENT at the client, ServerStopping UNAVAILABLE, everything else INTERNAL.
     """
     import triton_python_backend_utils as pb_utils
 
     code = pb_utils.TritonError.INTERNAL
     if isinstance(error, InputError):
         code, text = pb_utils.TritonError.INVALID_ARG, str(error)
+    elif isinstance(error, ServerStopping):
+        code, text = pb_utils.TritonError.UNAVAILABLE, str(error)
     else:
         pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
         known = isinstance(error, GdinoError)
@@ -93,17 +95,29 @@ def send_response(request: Any, response: Any) -> None:
     request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-class Counter:
-    """A counter among the server's metrics, with the model's name as its label."""
+class Metric:
+    """A number among the server's metrics, with the model's name as its label."""
 
-    def __init__(self, name: str, description: str, model: str) -> None:
-        """Open it at zero."""
+    def __init__(self, kind: str, name: str, description: str, model: str) -> None:
+        """Open it at zero.
+
+        Args:
+            kind: "COUNTER", which only grows, or "GAUGE".
+            name: of the metric.
+            description: of the metric.
+            model: that reports it.
+        """
         import triton_python_backend_utils as pb_utils
 
+        kind = getattr(pb_utils.MetricFamily, kind)
         # Kept, because the metrics of a family end with it.
-        self._family = pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
+        self._family = pb_utils.MetricFamily(name=name, description=description, kind=kind)
         self._metric = self._family.Metric(labels={"model": model})
 
     def add(self, number: int) -> None:
         """Count further."""
         self._metric.increment(number)
+
+    def set(self, number: int) -> None:
+        """Set a gauge."""
+        self._metric.set(number)

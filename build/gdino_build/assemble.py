@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from gdino_build.engine import engine_interface, read_record, sha256_of
+from gdino_build.serving import (
+    ServingSettings,
+    add_picture_warm_up,
+    add_text_warm_up,
+    set_batches,
+    set_queue,
+    warm_up_files,
+)
 from gdino_build.triton_config import (
     CONFIG_FILE_NAME,
     Configs,
@@ -27,15 +35,9 @@ from gdino_core.settings import PreprocessSettings
 
 MANIFEST_FILE_NAME = "manifest.json"
 ENGINE_MODELS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
-MODELS = (
-    contract.MODEL_PREPROCESS,
-    *ENGINE_MODELS,
-    contract.MODEL_POSTPROCESS,
-    contract.MODEL_GROUNDING_DINO,
-)
+STEPS = (contract.MODEL_PREPROCESS, *ENGINE_MODELS, contract.MODEL_POSTPROCESS)
+MODELS = (*STEPS, contract.MODEL_GROUNDING_DINO)
 _VERSION = "1"
-# Triton hands over so many batches' worth of requests, of any shapes; the adapter puts those of equal shapes together.
-_BATCHES_AT_ONCE = 4
 _PACKAGES = ("groundingdino-triton", "numpy", "onnx", "openvino", "torch", "tritonclient")
 
 
@@ -48,6 +50,7 @@ class RepositoryPlan:
         engines: folder with text_encoder.xml and detector.xml, each with its .bin and .json.
         preprocess: sizes, buckets and limits, which preprocess and postprocess read.
         openvino: how the server compiles the engines.
+        serving: queues, instances and warm-up.
         profile: of the build, as the manifest tells it; anything that JSON can hold.
         weights: what the engines were exported from, for the manifest, such as {"file": ..., "sha256": ...}.
     """
@@ -56,6 +59,7 @@ class RepositoryPlan:
     engines: Path
     preprocess: PreprocessSettings
     openvino: OpenVinoSettings
+    serving: ServingSettings
     profile: Mapping[str, Any]
     weights: Mapping[str, Any]
 
@@ -97,8 +101,16 @@ def _finished_configs(plan: RepositoryPlan) -> Configs:
         set_parameters(configs[name], plan.preprocess.to_parameters())
     for name in ENGINE_MODELS:
         set_parameters(configs[name], plan.openvino.to_parameters())
-        configs[name].max_batch_size = _BATCHES_AT_ONCE * plan.openvino.max_batch_size
+        set_batches(configs[name], plan.serving, plan.openvino.max_batch_size)
         fit_to_engine(configs[name], engine_interface(_engine(plan, name)))
+    for name in STEPS:
+        set_queue(configs[name], plan.serving)
+    configs[contract.MODEL_PREPROCESS].instance_group[0].count = plan.serving.count_instances()
+    if plan.serving.warm_up:
+        add_text_warm_up(configs[contract.MODEL_TEXT_ENCODER], plan.preprocess)
+        # Streams have operators of their own to prepare, and a batch that is shared by all of them.
+        batch_sizes = (1,) if plan.openvino.streams == 1 else (1, plan.openvino.max_batch_size)
+        add_picture_warm_up(configs[contract.MODEL_DETECTOR], plan.preprocess, batch_sizes)
     check_ensemble(configs[contract.MODEL_GROUNDING_DINO], configs)
     return configs
 
@@ -115,6 +127,10 @@ def _write_model(plan: RepositoryPlan, configs: Configs, name: str, folder: Path
         for suffix in (".xml", ".bin"):
             target = (folder / _VERSION / ENGINE_FILE_NAME).with_suffix(suffix)
             _link_or_copy(_engine(plan, name).with_suffix(suffix), target)
+    if name == contract.MODEL_DETECTOR and plan.serving.warm_up:
+        for path, content in warm_up_files(plan.preprocess):
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(content)
     # Git cannot keep an empty folder, and Triton does not serve a model without a version folder.
     (folder / _VERSION).mkdir(exist_ok=True)
 

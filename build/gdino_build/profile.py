@@ -13,6 +13,7 @@ from gdino_build.model import ARCHITECTURES, ModelConfig
 from gdino_build.original_config import read_architecture
 from gdino_build.precision import PRECISIONS
 from gdino_build.precision.calibration_settings import CalibrationSettings
+from gdino_build.serving import ServingSettings
 from gdino_build.toml_tables import check_table
 from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError
@@ -41,6 +42,7 @@ class Profile:
         workspace_mib: most GPU memory that a kernel of TensorRT may take for its intermediate results.
         calibration: pictures and method for INT8; None where there is no [calibration].
         preprocess: sizes, buckets and limits of the preprocessing.
+        serving: queues, instances and warm-up of the server.
         verify_sizes: padded sizes (H, W) at which `verify` compares stages.
     """
 
@@ -56,6 +58,7 @@ class Profile:
     workspace_mib: int
     calibration: CalibrationSettings | None
     preprocess: PreprocessSettings
+    serving: ServingSettings
     verify_sizes: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
@@ -159,7 +162,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         },
     )
     verify = _Section(content, "verify", {"sizes": list})
-    if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "verify"}:
+    if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "serving", "verify"}:
         raise ConfigError(f"profile {name} has an unknown section [{sorted(unknown)[0]}]", fix="remove it")
     return Profile(
         name=name,
@@ -181,6 +184,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
             max_image_bytes=preprocess["max_image_bytes"],
             max_image_pixels=preprocess["max_image_pixels"],
         ),
+        serving=_serving(content),
         verify_sizes=verify.pairs("sizes"),
     )
 
@@ -214,6 +218,12 @@ def _calibration(content: dict[str, Any]) -> CalibrationSettings | None:
         method=table["method"],
         seed=table["seed"],
     )
+
+
+def _serving(content: dict[str, Any]) -> ServingSettings:
+    defaults = asdict(ServingSettings())
+    table = _Section({"serving": {}} | content, "serving", {}, defaults)
+    return ServingSettings(**{name: table[name] for name in defaults})
 
 
 class _Section:

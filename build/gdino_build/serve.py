@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from gdino_build.assemble import MANIFEST_FILE_NAME
+from gdino_build.drain import drain
 from gdino_build.server_log import failure_reasons
 from gdino_build.server_ports import HOST, ServerPorts
 from gdino_build.tritonserver import find_runtime, start_process
+from gdino_core.draining import DRAIN_FILE_VARIABLE
 from gdino_core.errors import ServerError
 
 START_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 20.0
+DRAIN_TIMEOUT_S: Final = 120.0
 _EXIT_TIMEOUT_S = 10  # that tritonserver waits for requests in flight
 _POLL_INTERVAL_S = 0.1
+_STARTING = "starting tritonserver, loading and warming up its models: {} s"
 _SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the regions that server and models exchange tensors in
 
 
@@ -39,6 +43,7 @@ class RunningServer:
         name: that it gives itself, "triton".
         version: of tritonserver.
         start_seconds: from its start until all models were ready.
+        drain_file: lets it accept no more requests, when it is there.
     """
 
     ports: ServerPorts
@@ -47,6 +52,12 @@ class RunningServer:
     name: str
     version: str
     start_seconds: float
+    drain_file: Path
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds its metrics."""
+        return f"http://{HOST}:{self.ports.metrics}/metrics"
 
     @property
     def grpc_url(self) -> str:
@@ -55,7 +66,9 @@ class RunningServer:
 
 
 def serve(repository: Path, *, ports: ServerPorts, log_file: Path, cache_bytes: int = 0) -> None:
-    """Serve in the foreground until SIGINT (Ctrl-C) or SIGTERM, then stop in order and return.
+    """Serve in the foreground until SIGINT (Ctrl-C) or SIGTERM, then answer what was accepted, stop and return.
+
+    A second signal stops at once.
 
     Args:
         repository: an assembled model repository.
@@ -67,16 +80,26 @@ def serve(repository: Path, *, ports: ServerPorts, log_file: Path, cache_bytes: 
         ServerError: a port is taken, a model failed to load, or the server ended by itself.
     """
     with _sigterm_as_interrupt(), contextlib.suppress(KeyboardInterrupt):
-        with _started(repository, ports, log_file, cache_bytes, _progress_line()) as (process, server):
+        with _started(repository, ports, log_file, cache_bytes, _progress_line(_STARTING)) as (process, server):
             urls = ", ".join(f"{name} {HOST}:{port}" for name, port in vars(ports).items())
             print(
                 f"tritonserver {server.version} is ready after {server.start_seconds:.1f} s: {urls}",
                 flush=True,
             )
             print(f"its log is {log_file}; Ctrl-C stops it", flush=True)
-            code = process.wait()
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                _drain(server)
+                raise
         raise _ended_by_itself(code, log_file)
     print("tritonserver stopped", flush=True)
+
+
+def _drain(server: RunningServer) -> None:
+    show = _progress_line("answering the last {} requests")
+    if not drain(server.drain_file, server.metrics_url, DRAIN_TIMEOUT_S, show):
+        print(f"some requests are not answered after {DRAIN_TIMEOUT_S:.0f} s", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -115,8 +138,14 @@ def _started(
     runtime = find_runtime()
     ports.check_unused()
     region_prefix = f"gdino_{os.getpid()}_{secrets.token_hex(4)}_"
+    drain_file = _SHARED_MEMORY / f"{region_prefix}drain"
     started = time.monotonic()
-    process = start_process(runtime, _flags(repository, ports, region_prefix, cache_bytes), log_file)
+    process = start_process(
+        runtime,
+        _flags(repository, ports, region_prefix, cache_bytes),
+        log_file,
+        {DRAIN_FILE_VARIABLE: str(drain_file)},
+    )
     try:
         _wait_until_ready(process, ports.http, log_file, started, progress)
         metadata = _get_json(ports.http, "/v2")
@@ -129,6 +158,7 @@ def _started(
                 name=metadata["name"],
                 version=metadata["version"],
                 start_seconds=time.monotonic() - started,
+                drain_file=drain_file,
             ),
         )
     finally:
@@ -240,8 +270,8 @@ def _sigterm_as_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _progress_line() -> Callable[[float], None]:
+def _progress_line(text: str) -> Callable[[float], None]:
     """Return a progress that rewrites one line of a terminal, and is silent elsewhere."""
     if not sys.stderr.isatty():
-        return lambda seconds: None
-    return lambda seconds: print(f"starting tritonserver, {seconds:.0f} s", end="\r", file=sys.stderr, flush=True)
+        return lambda number: None
+    return lambda number: print(text.format(round(number)), end="\r", file=sys.stderr, flush=True)

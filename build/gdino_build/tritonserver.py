@@ -74,12 +74,15 @@ def find_runtime(environment: Path | None = None) -> TritonRuntime:
     )
 
 
-def start_process(runtime: TritonRuntime, arguments: Sequence[str], log_file: Path) -> subprocess.Popen[bytes]:
+def start_process(
+    runtime: TritonRuntime, arguments: Sequence[str], log_file: Path, variables: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """Start tritonserver in a session of its own; the kernel stops it when this process dies.
 
     Args:
         runtime: what to start.
         arguments: flags of tritonserver.
+        variables: environment variables beside those of this process.
         log_file: gets everything that the server and its models print; emptied first.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +96,7 @@ def start_process(runtime: TritonRuntime, arguments: Sequence[str], log_file: Pa
                 f"--cache-directory={runtime.caches}",
                 *arguments,
             ],
-            env=process_environment(runtime, os.environ),
+            env=process_environment(runtime, os.environ | variables),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -50,6 +50,7 @@ class Client:
         nms_iou: float | None = None,
         max_detections: int | None = None,
         remove_combined: bool | None = None,
+        bulk: bool = False,
         timeout_s: float | None = None,
     ) -> Detections:
         """Find what a prompt names in one picture.
@@ -68,7 +69,9 @@ class Client:
             max_detections: how many to keep, the best ones; the default is 300.
             remove_combined: keep of a caption's phrase only the part around its best token, so that it never
                 joins words of two phrases ("cat remote"); by default off, as in the original.
-            timeout_s: seconds to wait for the answer; the default is the client's.
+            bulk: let requests that are not pass by where they wait.
+            timeout_s: seconds to wait for the answer, on this side and in the server's queues; the default is the
+                client's.
 
         Raises:
             ImageError: the picture cannot be read on this side.
@@ -93,7 +96,7 @@ class Client:
             remove_combined=remove_combined,
         )
         self._check_contract(timeout_s)
-        result = self._connection.infer(MODEL_GROUNDING_DINO, tensors, timeout_s)
+        result = self._connection.infer(MODEL_GROUNDING_DINO, tensors, timeout_s, bulk=bulk)
         # After the request: what is no picture gets the server's sentence, which is the better one.
         return read_detections(result, asked, upright_hw(data))
 

@@ -9,6 +9,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
 from gdino_client.status import ModelStatus, ServerStatus
+from gdino_core.contract import PRIORITY_BULK, PRIORITY_INTERACTIVE
 from gdino_core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -46,8 +47,8 @@ class Connection:
         """Close the channel; nothing can be called afterwards."""
         self._triton.close()
 
-    def infer(self, model: str, inputs: Sequence[InferInput], timeout_s: float) -> InferResult:
-        """Send one request and wait for its answer.
+    def infer(self, model: str, inputs: Sequence[InferInput], timeout_s: float, *, bulk: bool = False) -> InferResult:
+        """Send one request and wait for its answer; the server need not answer later either.
 
         Raises:
             ServerUnavailable: nothing answers, or the server takes no more requests now.
@@ -57,7 +58,13 @@ class Connection:
             ServerError: the server failed at it.
         """
         with self._translated(timeout_s):
-            return self._triton.infer(model, list(inputs), client_timeout=timeout_s)
+            return self._triton.infer(
+                model,
+                list(inputs),
+                priority=PRIORITY_BULK if bulk else PRIORITY_INTERACTIVE,
+                timeout=max(1, round(timeout_s * 1e6)),
+                client_timeout=timeout_s,
+            )
 
     def model_parameters(self, model: str, timeout_s: float) -> dict[str, str]:
         """Return the `parameters` of a model's config.pbtxt; raises as infer()."""

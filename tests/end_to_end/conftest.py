@@ -5,10 +5,29 @@ from pathlib import Path
 
 import pytest
 
+from gdino_build.assemble import RepositoryPlan, assemble_repository
+from gdino_build.profile import load_profile
 from gdino_build.serve import RunningServer, running_server
+from gdino_build.serving import ServingSettings
 from gdino_client import Client
+from gdino_core.openvino_engine import OpenVinoSettings
 
 REPOSITORY = Path("out/demo-cpu/repository")
+
+
+def assemble_demo(repository: Path, *, max_batch_size: int = 8, **serving: int) -> Path:
+    """Assemble the demo's engines for a server with other queues."""
+    profile = load_profile("demo-cpu")
+    plan = RepositoryPlan(
+        sources=Path("model_repository"),
+        engines=REPOSITORY.parent / "engine",
+        preprocess=profile.preprocess,
+        openvino=OpenVinoSettings(streams=1, max_batch_size=max_batch_size),
+        serving=ServingSettings(**serving),
+        profile={},
+        weights={},
+    )
+    return assemble_repository(plan, repository).parent
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 from gdino_build.assemble import RepositoryPlan, assemble_repository
 from gdino_build.engine import onnx_to_openvino
 from gdino_build.serve import RunningServer, running_server
+from gdino_build.serving import ServingSettings
 from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.settings import PreprocessSettings
 from tests.serve.standin import write_detector, write_text_encoder
@@ -51,6 +52,7 @@ def make_plan(engines: Path) -> RepositoryPlan:
             short_side=160, long_side=288, resolution_buckets=((160, 160), (160, 576), (576, 160))
         ),
         openvino=OpenVinoSettings(threads=1, max_batch_size=8),
+        serving=ServingSettings(),
         profile={"name": "stand-in"},
         weights={"file": "none", "sha256": "0" * 64},
     )

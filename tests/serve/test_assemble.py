@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from gdino_build.assemble import MODELS, RepositoryPlan, assemble_repository
+from gdino_build.assemble import MODELS, STEPS, RepositoryPlan, assemble_repository
 from gdino_build.engine import onnx_to_openvino
+from gdino_build.serving import ServingSettings
 from gdino_build.triton_config import read_config
 from gdino_core import contract
 from gdino_core.errors import ConfigError
@@ -35,6 +37,32 @@ def test_sizes_that_the_engine_fixes_are_written_into_config(repository: Path) -
     assert dims["TEXT_FEATURES"] == [-1, standin.TEXT_DIM]
     assert dims["LOGITS"] == [standin.NUM_QUERIES, -1]
     assert dims["PIXELS"] == [3, -1, -1]
+
+
+def test_every_step_has_a_bounded_queue_with_two_priorities(repository: Path, plan: RepositoryPlan) -> None:
+    for name in STEPS:
+        batching = read_config(repository / name / "config.pbtxt").dynamic_batching
+        assert batching.priority_levels == contract.PRIORITY_BULK
+        assert batching.default_priority_level == contract.PRIORITY_INTERACTIVE
+        assert batching.default_queue_policy.max_queue_size == plan.serving.max_queue_size
+        assert batching.default_queue_policy.default_timeout_microseconds == plan.serving.queue_timeout_ms * 1000
+        assert batching.default_queue_policy.allow_timeout_override
+
+
+def test_every_bucket_is_warmed_up_unless_the_profile_says_no(plan: RepositoryPlan, tmp_path: Path) -> None:
+    repository = assemble_repository(plan, tmp_path / "warm").parent
+    samples = read_config(repository / "detector" / "config.pbtxt").model_warmup
+    shapes = {tuple(sample.inputs["PIXELS"].dims) for sample in samples}
+    assert shapes == {(3, *bucket) for bucket in plan.preprocess.resolution_buckets}
+    for sample in samples:
+        size = (repository / "detector" / "warmup" / sample.inputs["VALID_HW"].input_data_file).read_bytes()
+        assert tuple(np.frombuffer(size, np.int32)) == tuple(sample.inputs["PIXELS"].dims[1:])
+    texts = read_config(repository / "text_encoder" / "config.pbtxt").model_warmup
+    assert [sample.inputs["INPUT_IDS"].dims[0] for sample in texts] == list(plan.preprocess.text_buckets)
+    cold = dataclasses.replace(plan, serving=ServingSettings(warm_up=False))
+    repository = assemble_repository(cold, tmp_path / "cold").parent
+    assert not read_config(repository / "detector" / "config.pbtxt").model_warmup
+    assert not (repository / "detector" / "warmup").exists()
 
 
 def test_manifest_tells_the_hash_of_every_file_and_what_they_were_made_from(repository: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from gdino_core.draining import DRAIN_FILE_VARIABLE
 from gdino_core.errors import ConfigError, ImageError
 from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.settings import PreprocessSettings
@@ -35,7 +36,7 @@ class StandInResponse:
 
 
 class StandInError:
-    INVALID_ARG, INTERNAL = "INVALID_ARG", "INTERNAL"
+    INVALID_ARG, UNAVAILABLE, INTERNAL = "INVALID_ARG", "UNAVAILABLE", "INTERNAL"
 
     def __init__(self, message: str, code: str) -> None:
         self.message, self.code = message, code
@@ -58,11 +59,11 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 class StandInMetricFamily:
     """Counters of all names, as the server adds them up."""
 
-    COUNTER = "counter"
+    COUNTER, GAUGE = "counter", "gauge"
     counted: ClassVar[dict[tuple[str, str], float]] = {}
 
     def __init__(self, name: str, description: str, kind: str) -> None:
-        assert kind == self.COUNTER
+        assert kind in (self.COUNTER, self.GAUGE)
         assert description
         self._name = name
 
@@ -73,7 +74,10 @@ class StandInMetricFamily:
         def increment(by: float) -> None:
             self.counted[key] += by
 
-        return SimpleNamespace(increment=increment)
+        def assign(value: float) -> None:
+            self.counted[key] = value
+
+        return SimpleNamespace(increment=increment, set=assign)
 
 
 class StandInRequest(dict[str, StandInTensor]):
@@ -175,6 +179,17 @@ def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) ->
     assert bad.error.code == "INVALID_ARG"
 
 
+def test_preprocess_refuses_while_the_server_stops(
+    logged: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = _model("preprocess", SETTINGS.to_parameters())
+    monkeypatch.setenv(DRAIN_FILE_VARIABLE, str(tmp_path / "drain"))
+    request = _request(IMAGE=_texts(png(40, 80)), PROMPT=_texts(b"cat ."))
+    assert model.execute([request])[0].error is None
+    (tmp_path / "drain").touch()
+    assert model.execute([request])[0].error.code == "UNAVAILABLE"
+
+
 def test_postprocess_turns_logits_into_detections(logged: list[str]) -> None:
     model = _model("postprocess", SETTINGS.to_parameters())
     logits = np.full((1, 1, 16), -10, np.float32)
@@ -214,6 +229,7 @@ def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: l
     assert StandInMetricFamily.counted == {
         ("gdino_engine_inferences", "text_encoder"): 1,
         ("gdino_engine_rows", "text_encoder"): 3,
+        ("gdino_engine_running", "text_encoder"): 0,
     }
 
 

@@ -221,6 +221,7 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
         openvino=OpenVinoSettings(
             threads=profile.threads, streams=profile.streams, max_batch_size=profile.max_batch_size
         ),
+        serving=profile.serving,
         profile=profile.to_dict(),
         weights=json.loads(exported.read_text(encoding="utf-8")),
     )
@@ -232,4 +233,9 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.server_ports import ServerPorts
 
     folder = folder_of(profile, arguments)
-    serve(folder / "repository", ports=ServerPorts.from_environment(os.environ), log_file=folder / "server.log")
+    serve(
+        folder / "repository",
+        ports=ServerPorts.from_environment(os.environ),
+        log_file=folder / "server.log",
+        cache_bytes=profile.serving.cache_mib << 20,
+    )

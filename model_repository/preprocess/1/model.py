@@ -3,6 +3,7 @@
 from typing import Any
 
 from gdino_core import contract
+from gdino_core.draining import check_accepting
 from gdino_core.image import preprocess_image
 from gdino_core.prompt import encode_prompt, load_tokenizer, prompt_from_bytes
 from gdino_core.settings import PreprocessSettings
@@ -20,6 +21,7 @@ class TritonPythonModel:
         return answer_each(requests, self._answer)
 
     def _answer(self, request: Any) -> Arrays:
+        check_accepting()
         inputs = input_arrays(request, (contract.IMAGE, contract.PROMPT))
         texts = prompt_from_bytes(inputs[contract.PROMPT][0])
         prompt = encode_prompt(texts, self._settings.text_buckets)

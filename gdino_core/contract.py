@@ -20,7 +20,8 @@ MODEL_DETECTOR: Final = "detector"
 MODEL_POSTPROCESS: Final = "postprocess"
 
 # Public inputs.
-IMAGE: Final = "IMAGE"  # BYTES [1]
+IMAGE: Final = "IMAGE"  # BYTES [1], an encoded picture; this or IMAGE_RGB
+IMAGE_RGB: Final = "IMAGE_RGB"  # UINT8 [H,W,3], its pixels
 PROMPT: Final = "PROMPT"  # BYTES [-1]
 BOX_THRESHOLD: Final = "BOX_THRESHOLD"  # FP32 [1], optional
 TEXT_THRESHOLD: Final = "TEXT_THRESHOLD"  # FP32 [1], optional
@@ -34,10 +35,11 @@ SCORES: Final = "SCORES"  # FP32 [n]
 LABELS: Final = "LABELS"  # BYTES [n]
 LABEL_INDEX: Final = "LABEL_INDEX"  # INT32 [n], index into PROMPT, -1 for a caption
 
-# Inside the ensemble; H x W is a resolution bucket, T a text bucket, Q the number of queries.
+# Inside the ensemble; H x W is a resolution bucket, T a text bucket, Q the number of queries. A long list of labels is
+# several rows of each: the picture with one prompt after the other.
 PIXELS: Final = "PIXELS"  # UINT8 [3,H,W], RGB
 VALID_HW: Final = "VALID_HW"  # INT32 [2], size of the picture inside PIXELS, the rest is padding
-IMAGE_HW: Final = "IMAGE_HW"  # INT32 [2], size of the original picture
+REQUEST: Final = "REQUEST"  # BYTES [1], see gdino_core.request; in the first row, the others are empty
 INPUT_IDS: Final = "INPUT_IDS"  # INT32 [T]
 POSITION_IDS: Final = "POSITION_IDS"  # INT32 [T]
 PHRASE_IDS: Final = "PHRASE_IDS"  # INT32 [T], tokens attend to each other exactly when theirs are equal

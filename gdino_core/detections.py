@@ -5,7 +5,9 @@ PostProcessCocoGrounding for labels.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ from gdino_core.contract import (
 )
 from gdino_core.errors import ConfigError, ServerError, ThresholdError
 from gdino_core.prompt import CLS_ID, DOT_ID, SEP_ID, EncodedPrompt, decode_tokens
+
+MAX_NMS_CANDIDATES: Final = 20_000
 
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
@@ -83,12 +87,31 @@ def postprocess(
     image_hw: tuple[int, int],
     options: DetectionOptions,
 ) -> DetectionArrays:
+    """Turn one picture's logits and boxes for one prompt into detections; see `postprocess_chunks`.
+
+    Args:
+        logits: float32 [Q, T].
+        boxes_cxcywh: float32 [Q, 4].
+        prompt: the encoded prompt.
+        image_hw: height and width of the original picture, in pixels.
+        options: what to keep.
+    """
+    return postprocess_chunks(logits[None], boxes_cxcywh[None], (prompt,), image_hw, options)
+
+
+def postprocess_chunks(
+    logits: FloatArray,
+    boxes_cxcywh: FloatArray,
+    prompts: Sequence[EncodedPrompt],
+    image_hw: tuple[int, int],
+    options: DetectionOptions,
+) -> DetectionArrays:
     """Turn one picture's logits and boxes into detections.
 
     Args:
-        logits: float32 [Q, T], T as in the prompt; what padding tokens have is ignored.
-        boxes_cxcywh: float32 [Q, 4], centre x, centre y, width, height in [0, 1] of the unpadded picture.
-        prompt: the encoded prompt that the logits are for.
+        logits: float32 [N, Q, T], a row for each prompt, T as in the prompts; what padding tokens have is ignored.
+        boxes_cxcywh: float32 [N, Q, 4], centre x, centre y, width, height in [0, 1] of the unpadded picture.
+        prompts: the encoded prompts that the logits are for: one caption, or labels in one prompt or more.
         image_hw: height and width of the original picture, in pixels.
         options: what to keep.
 
@@ -96,11 +119,17 @@ def postprocess(
         ConfigError: the shapes do not belong together.
         ServerError: there is a NaN among the logits, or a NaN or infinity among the boxes.
     """
-    _check_model_outputs(logits, boxes_cxcywh, prompt)
-    boxes_xyxy = boxes_to_pixels(boxes_cxcywh, image_hw)
-    if prompt.labels is None:
-        return caption_detections(logits, boxes_xyxy, prompt, options)
-    return label_detections(logits, boxes_xyxy, prompt, options)
+    if len(logits) != len(prompts) or len(boxes_cxcywh) != len(prompts):
+        raise ConfigError(
+            f"there are logits {list(logits.shape)} and boxes {list(boxes_cxcywh.shape)} for {len(prompts)} prompts",
+            fix="give preprocess and postprocess the same text_buckets in config.pbtxt",
+        )
+    for row, prompt in enumerate(prompts):
+        _check_model_outputs(logits[row], boxes_cxcywh[row], prompt)
+    boxes_xyxy = boxes_to_pixels(boxes_cxcywh.reshape(-1, 4), image_hw).reshape(boxes_cxcywh.shape)
+    if prompts[0].labels is None:
+        return caption_detections(logits[0], boxes_xyxy[0], prompts[0], options)
+    return label_detections(logits, boxes_xyxy, prompts, options)
 
 
 def caption_detections(
@@ -130,34 +159,49 @@ def caption_detections(
 
 
 def label_detections(
-    logits: FloatArray, boxes_xyxy: FloatArray, prompt: EncodedPrompt, options: DetectionOptions
+    logits: FloatArray, boxes_xyxy: FloatArray, prompts: Sequence[EncodedPrompt], options: DetectionOptions
 ) -> DetectionArrays:
     """Score each pair of query and label by the mean over the label's tokens; one query can give several.
 
     Args:
-        logits: float32 [Q, T].
-        boxes_xyxy: float32 [Q, 4].
-        prompt: encoded labels.
+        logits: float32 [N, Q, T].
+        boxes_xyxy: float32 [N, Q, 4].
+        prompts: labels, encoded in one prompt or more, which count as one list. Of equal scores that of the earlier
+            prompt, query and label comes first.
         options: what to keep.
 
     Source: GroundingDINO, demo/test_ap_on_coco.py, PostProcessCocoGrounding.forward().
     """
-    labels = prompt.labels or ()
-    token_weights = np.zeros((len(labels), prompt.num_tokens), dtype=np.float32)  # [L,n]
+    rows, queries, found_scores, indices = [], [], [], []
+    labels: list[str] = []
+    for row, prompt in enumerate(prompts):
+        pair_scores = _pair_scores(logits[row], prompt)  # [Q,L]
+        query, label = np.nonzero(pair_scores > options.box_threshold)
+        rows.append(np.full(len(query), row))
+        queries.append(query)
+        found_scores.append(pair_scores[query, label])
+        indices.append((label + len(labels)).astype(np.int32))
+        labels += prompt.labels or ()
+    boxes = boxes_xyxy[np.concatenate(rows), np.concatenate(queries)]
+    scores, label_index = np.concatenate(found_scores), np.concatenate(indices)
+    kept = _select(boxes, scores, label_index, options)
+    return DetectionArrays(
+        boxes_xyxy=boxes[kept],
+        scores=scores[kept],
+        labels=[labels[index] for index in label_index[kept].tolist()],
+        label_index=label_index[kept],
+    )
+
+
+def _pair_scores(logits: FloatArray, prompt: EncodedPrompt) -> FloatArray:
+    """Scores of queries and labels, float32 [Q, L]."""
+    token_weights = np.zeros((len(prompt.spans), prompt.num_tokens), dtype=np.float32)  # [L,n]
     for row, (start, end) in zip(token_weights, prompt.spans, strict=True):
         row[start:end] = 1
     # The 1e-6 is the original's: util/vl_utils.py, create_positive_map_from_span().
     token_weights /= token_weights.sum(axis=1, keepdims=True) + np.float32(1e-6)
-    pair_scores = sigmoid(logits[:, : prompt.num_tokens]) @ token_weights.T  # [Q,L]
-    queries, label_indices = np.nonzero(pair_scores > options.box_threshold)
-    scores, label_index = pair_scores[queries, label_indices], label_indices.astype(np.int32)
-    kept = _select(boxes_xyxy[queries], scores, label_index, options)
-    return DetectionArrays(
-        boxes_xyxy=boxes_xyxy[queries[kept]],
-        scores=scores[kept],
-        labels=[labels[index] for index in label_index[kept]],
-        label_index=label_index[kept],
-    )
+    scores: FloatArray = sigmoid(logits[:, : prompt.num_tokens]) @ token_weights.T
+    return scores
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
@@ -206,16 +250,19 @@ def nms(
         max_detections: stop when so many are kept.
 
     Returns:
-        Indices of the kept boxes, by falling score; of equal scores the first comes first.
+        Indices of the kept boxes, by falling score; of equal scores the first comes first. Only the best
+        MAX_NMS_CANDIDATES boxes are looked at, which bounds what a request without a threshold costs.
     """
-    remaining = np.argsort(-scores, kind="stable")
     kept: list[int] = []
-    while len(remaining) and len(kept) < max_detections:
-        best, remaining = int(remaining[0]), remaining[1:]
-        kept.append(best)
-        rivals = np.flatnonzero(label_index[remaining] == label_index[best])
-        overlaps = _iou(boxes_xyxy[best], boxes_xyxy[remaining[rivals]])
-        remaining = np.delete(remaining, rivals[overlaps > iou_threshold])
+    kept_by_label: dict[int, list[int]] = {}
+    for index in np.argsort(-scores, kind="stable")[:MAX_NMS_CANDIDATES].tolist():
+        rivals = kept_by_label.setdefault(int(label_index[index]), [])
+        if rivals and (_iou(boxes_xyxy[index], boxes_xyxy[rivals]) > iou_threshold).any():
+            continue
+        rivals.append(index)
+        kept.append(index)
+        if len(kept) == max_detections:
+            break
     return np.array(kept, dtype=np.intp)
 
 

@@ -96,6 +96,21 @@ def preprocess_image(data: bytes, settings: PreprocessSettings) -> PreparedImage
     return prepare_image(decode_image(data, settings), settings)
 
 
+def preprocess_pixels(pixels: npt.NDArray[np.uint8], settings: PreprocessSettings) -> PreparedImage:
+    """Resize and pad a picture that is decoded already.
+
+    Args:
+        pixels: uint8 [H, W, 3], RGB in [0, 255].
+        settings: sizes, buckets and limits.
+
+    Raises:
+        ImageError: it has no or too many pixels, or is too thin.
+    """
+    height, width = pixels.shape[:2]
+    _check_pixels("raw", (height, width), settings)
+    return prepare_image(Image.fromarray(pixels), settings)
+
+
 def prepare_image(image: Image.Image, settings: PreprocessSettings) -> PreparedImage:
     """Resize an RGB picture and pad it at the bottom and right to its bucket.
 
@@ -135,14 +150,7 @@ def decode_image(data: bytes, settings: PreprocessSettings) -> Image.Image:
         image = _OPENERS[name](BytesIO(data))
     except Exception as error:
         raise _damaged(name, data, error) from error
-    pixels = image.width * image.height
-    if not 1 <= pixels <= settings.max_image_pixels:
-        raise ImageError(
-            f"the {name} picture has {image.width}x{image.height} = {pixels} pixels, "
-            f"the limit is {settings.max_image_pixels}",
-            fix="send a smaller picture; the model sees at most "
-            f"{settings.short_side}x{settings.long_side} pixels of it",
-        )
+    _check_pixels(name, (image.height, image.width), settings)
     try:
         image.load()
         upright = _upright(_to_rgb(image), image)
@@ -215,6 +223,17 @@ def _check_format(data: bytes, max_image_bytes: int) -> str:
         looks_like = f"look like {name}" if name else "are of no known format"
         raise ImageError(f"IMAGE is not a picture: {len(data)} bytes that {looks_like}, {data[:16]!r}", fix=_ACCEPTED)
     return name
+
+
+def _check_pixels(name: str, image_hw: tuple[int, int], settings: PreprocessSettings) -> None:
+    height, width = image_hw
+    if not 1 <= height * width <= settings.max_image_pixels:
+        raise ImageError(
+            f"the {name} picture has {width}x{height} = {width * height} pixels, "
+            f"the limit is {settings.max_image_pixels}",
+            fix="send a smaller picture; the model sees at most "
+            f"{settings.short_side}x{settings.long_side} pixels of it",
+        )
 
 
 def _sniff(data: bytes) -> str:

@@ -32,7 +32,8 @@ PAD_ID: Final = 0
 PHRASE_END_IDS: Final = frozenset({DOT_ID, QUESTION_MARK_ID})
 
 # One word of any length is one [UNK] token, so the token limit alone bounds neither work nor cache.
-MAX_PROMPT_CHARACTERS: Final = 16_384
+MAX_TEXT_CHARACTERS: Final = 16_384  # of a caption or a label
+MAX_PROMPT_CHARACTERS: Final = 16 * MAX_TEXT_CHARACTERS  # of all labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,22 +116,79 @@ def encode_prompt(texts: tuple[str, ...], text_buckets: tuple[int, ...]) -> Enco
     Raises:
         PromptError: there is no text, a label has no token, or the tokens do not fit.
     """
-    _check_texts(texts)
+    check_texts(texts)
     if len(texts) == 1:
         token_ids = [CLS_ID, *_tokenize(preprocess_caption(texts[0])), SEP_ID]
         return _pad(token_ids, (), labels=None, text_buckets=text_buckets)
-    token_ids = [CLS_ID]
-    spans: list[tuple[int, int]] = []
-    for index, label in enumerate(texts):
+    return pack_labels(texts, tokenize_labels(texts), text_buckets)
+
+
+def tokenize_labels(labels: Sequence[str]) -> list[list[int]]:
+    """Token ids of each label, without the "." that ends it in a prompt.
+
+    Raises:
+        PromptError: a label has no token.
+    """
+    ids_by_label = []
+    for index, label in enumerate(labels):
         label_ids = _tokenize(label.lower())
         if not label_ids:
             raise PromptError(
                 f"PROMPT[{index}] has no token: {label!r}",
                 fix="leave the label out, or give it at least one letter, digit or sign",
             )
+        ids_by_label.append(label_ids)
+    return ids_by_label
+
+
+def pack_labels(
+    labels: tuple[str, ...], ids_by_label: Sequence[Sequence[int]], text_buckets: tuple[int, ...]
+) -> EncodedPrompt:
+    """Put labels into one prompt, each a phrase.
+
+    Args:
+        labels: one or more.
+        ids_by_label: their tokens.
+        text_buckets: as for `encode_prompt`.
+
+    Raises:
+        PromptError: the tokens do not fit.
+    """
+    token_ids = [CLS_ID]
+    spans: list[tuple[int, int]] = []
+    for label_ids in ids_by_label:
         spans.append((len(token_ids), len(token_ids) + len(label_ids)))
         token_ids += [*label_ids, DOT_ID]
-    return _pad([*token_ids, SEP_ID], tuple(spans), labels=texts, text_buckets=text_buckets)
+    return _pad([*token_ids, SEP_ID], tuple(spans), labels=labels, text_buckets=text_buckets)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no prompt, before it is tokenised.
+
+    Raises:
+        PromptError: there is no text, a text is too long, all are too long together, or one is no Unicode.
+    """
+    if not texts:
+        raise PromptError(
+            "PROMPT is empty", fix='send one caption, such as "cat . remote control .", or several labels'
+        )
+    for what, characters, limit in (
+        ("PROMPT", sum(map(len, texts)), MAX_PROMPT_CHARACTERS),
+        ("an element of PROMPT", max(map(len, texts)), MAX_TEXT_CHARACTERS),
+    ):
+        if characters > limit:
+            raise PromptError(
+                f"{what} has {characters} characters, the limit is {limit}",
+                fix="send a shorter caption, or fewer or shorter labels",
+            )
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"PROMPT[{index}] has a lone surrogate at character {error.start}, which is no text",
+                fix="decode the text from UTF-8 or UTF-16 without surrogateescape",
+            ) from error
 
 
 def decode_tokens(token_ids: Sequence[int]) -> str:
@@ -143,27 +201,6 @@ def decode_tokens(token_ids: Sequence[int]) -> str:
     for spaced in (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"):
         text = text.replace(spaced, spaced.strip())
     return text
-
-
-def _check_texts(texts: tuple[str, ...]) -> None:
-    if not texts:
-        raise PromptError(
-            "PROMPT is empty", fix='send one caption, such as "cat . remote control .", or several labels'
-        )
-    characters = sum(map(len, texts))
-    if characters > MAX_PROMPT_CHARACTERS:
-        raise PromptError(
-            f"PROMPT has {characters} characters, the limit is {MAX_PROMPT_CHARACTERS}",
-            fix="send a shorter caption or fewer labels",
-        )
-    for index, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise PromptError(
-                f"PROMPT[{index}] has a lone surrogate at character {error.start}, which is no text",
-                fix="decode the text from UTF-8 or UTF-16 without surrogateescape",
-            ) from error
 
 
 def _tokenize(text: str) -> list[int]:

@@ -10,6 +10,7 @@ client      the Client: one picture and one prompt in, Detections out
 picture     a path, bytes, a Pillow picture or an array -> the bytes that are sent
 prompt      a caption or labels -> the texts that are sent
 tensors     those bytes and texts -> the tensors of a request, the answer's tensors -> Detections
+shared_memory  pixels for a server on the same host
 connection  the gRPC channel; every failure of it is one of the errors below
 draw        Detections -> a picture with boxes
 cli         the command `gdino`

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
+from gdino_client.shared_memory import SharedPixels
 from gdino_client.status import ModelStatus, ServerStatus
 from gdino_core.contract import PRIORITY_BULK, PRIORITY_INTERACTIVE
 from gdino_core.errors import (
@@ -42,10 +45,26 @@ class Connection:
     def __init__(self, url: str) -> None:
         self.url = url
         self._triton = InferenceServerClient(url, channel_args=_channel_options(url))
+        self._pixels = SharedPixels(self._triton, url)
 
     def close(self) -> None:
         """Close the channel; nothing can be called afterwards."""
+        self._pixels.close()
         self._triton.close()
+
+    @contextmanager
+    def shared_pixels(self, pixels: npt.NDArray[np.uint8], timeout_s: float) -> Iterator[InferInput]:
+        """Give the tensor IMAGE_RGB of one request, whose pixels lie in memory that the server shares.
+
+        Args:
+            pixels: uint8 [H, W, 3], RGB in [0, 255].
+            timeout_s: of the request.
+
+        Raises:
+            RequestRejected: the server cannot open this machine's shared memory; else as infer().
+        """
+        with self._translated(timeout_s), self._pixels.tensor_of(pixels) as tensor:
+            yield tensor
 
     def infer(self, model: str, inputs: Sequence[InferInput], timeout_s: float, *, bulk: bool = False) -> InferResult:
         """Send one request and wait for its answer; the server need not answer later either.

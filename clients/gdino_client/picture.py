@@ -40,6 +40,19 @@ def encode_picture(image: ImageSource) -> bytes:
     return _png_of_array(image)
 
 
+def pixels_of(image: Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a decoded picture as the pixels that are sent, uint8 [H, W, 3], RGB, upright.
+
+    Raises:
+        ImageError: its file turns out to be damaged, or the picture or array is not such that it can be sent.
+    """
+    if isinstance(image, Image.Image):
+        _check_samples(image)
+        return np.asarray(upright(image))
+    _check_array(image)
+    return image
+
+
 def read_picture(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of a picture's file.
 
@@ -151,11 +164,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _png_of_picture(image: Image.Image) -> bytes:
     _load(image)
-    if image.mode in ("I", "F"):
-        raise ImageError(
-            f"the picture has 32-bit samples (mode {image.mode}), of which no value is known to be white",
-            fix='scale it to 0 to 255, then image.convert("L")',
-        )
+    _check_samples(image)
     # The orientation goes along as a tag, so that the server applies it as it does to files.
     tags = Image.Exif()
     tags[ExifTag.Orientation] = _orientation(image)
@@ -163,6 +172,19 @@ def _png_of_picture(image: Image.Image) -> bytes:
 
 
 def _png_of_array(array: npt.NDArray[np.uint8]) -> bytes:
+    _check_array(array)
+    return _png(Image.fromarray(np.ascontiguousarray(array)), Image.Exif())
+
+
+def _check_samples(image: Image.Image) -> None:
+    if image.mode in ("I", "F"):
+        raise ImageError(
+            f"the picture has 32-bit samples (mode {image.mode}), of which no value is known to be white",
+            fix='scale it to 0 to 255, then image.convert("L")',
+        )
+
+
+def _check_array(array: npt.NDArray[np.uint8]) -> None:
     if not isinstance(array, np.ndarray):
         raise ImageError(
             f"a picture cannot be made of {type(array).__name__}",
@@ -173,7 +195,6 @@ def _png_of_array(array: npt.NDArray[np.uint8]) -> bytes:
             f"the array is {array.dtype} {list(array.shape)}, not uint8 [H, W, 3]",
             fix="give RGB in [0, 255], height first, channels last",
         )
-    return _png(Image.fromarray(np.ascontiguousarray(array)), Image.Exif())
 
 
 def _png(image: Image.Image, tags: Image.Exif) -> bytes:

@@ -13,8 +13,12 @@ from gdino_core import contract
 from gdino_core.errors import ServerError, ThresholdError
 
 
+def image_tensor(image: bytes) -> InferInput:
+    """Return the tensor of an encoded picture."""
+    return _bytes_tensor(contract.IMAGE, [image])
+
+
 def request_tensors(
-    image: bytes,
     prompt: Prompt,
     *,
     box_threshold: float | None,
@@ -23,12 +27,12 @@ def request_tensors(
     max_detections: int | None,
     remove_combined: bool | None,
 ) -> list[InferInput]:
-    """Return the tensors of one request, each with the leading batch axis of 1; what is None is left out.
+    """Return the tensors of one request but its picture, each with the leading batch axis of 1; None is left out.
 
     Raises:
         ThresholdError: `max_detections` is no INT32. The ranges are for the server to check.
     """
-    tensors = [_bytes_tensor(contract.IMAGE, [image]), _bytes_tensor(contract.PROMPT, prompt.elements)]
+    tensors = [_bytes_tensor(contract.PROMPT, prompt.elements)]
     for name, value in (
         (contract.BOX_THRESHOLD, box_threshold),
         (contract.TEXT_THRESHOLD, text_threshold),

@@ -1,16 +1,20 @@
 import importlib.util
 import json
 import sys
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from gdino_core.detections import DetectionOptions
 from gdino_core.draining import DRAIN_FILE_VARIABLE
 from gdino_core.errors import ConfigError, ImageError
 from gdino_core.openvino_engine import OpenVinoSettings
+from gdino_core.request import DetectionRequest
 from gdino_core.settings import PreprocessSettings
 from gdino_core.triton_adapter import answer_each, input_arrays, read_parameters
 from tests.serve.asking import png
@@ -170,13 +174,45 @@ def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) ->
     assert {name: (array.dtype.name, array.shape) for name, array in good.outputs.items()} == {
         "PIXELS": ("uint8", (1, 3, 128, 128)),
         "VALID_HW": ("int32", (1, 2)),
-        "IMAGE_HW": ("int32", (1, 2)),
+        "REQUEST": ("object", (1, 1)),
         "INPUT_IDS": ("int32", (1, 16)),
         "POSITION_IDS": ("int32", (1, 16)),
         "PHRASE_IDS": ("int32", (1, 16)),
     }
-    assert good.outputs["IMAGE_HW"].tolist() == [[40, 80]]
+    asked = DetectionRequest.from_bytes(good.outputs["REQUEST"][0, 0])
+    assert asked == DetectionRequest(texts=("cat .",), image_hw=(40, 80), options=DetectionOptions())
     assert bad.error.code == "INVALID_ARG"
+
+
+def test_pixels_are_prepared_as_those_of_a_file(logged: list[str]) -> None:
+    model = _model("preprocess", SETTINGS.to_parameters())
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    encoded, raw, both, neither = model.execute(
+        [
+            _request(IMAGE=_texts(file.getvalue()), PROMPT=_texts(b"cat .")),
+            _request(IMAGE_RGB=pixels[None], PROMPT=_texts(b"cat .")),
+            _request(IMAGE_RGB=pixels[None], IMAGE=_texts(file.getvalue()), PROMPT=_texts(b"cat .")),
+            _request(PROMPT=_texts(b"cat .")),
+        ]
+    )
+    for name, expected in encoded.outputs.items():
+        np.testing.assert_array_equal(raw.outputs[name], expected)
+    assert (both.error.code, neither.error.code) == ("INVALID_ARG", "INVALID_ARG")
+    assert "both IMAGE and IMAGE_RGB" in both.error.message
+    assert "neither IMAGE nor IMAGE_RGB" in neither.error.message
+
+
+def test_labels_beyond_one_prompt_are_rows_of_the_same_picture(logged: list[str]) -> None:
+    model = _model("preprocess", SETTINGS.to_parameters())
+    labels = [f"red thing number {number}".encode() for number in range(12)]
+    (response,) = model.execute([_request(IMAGE=_texts(png(40, 80)), PROMPT=_texts(*labels))])
+    rows = len(response.outputs["INPUT_IDS"])
+    assert rows > 1
+    assert {len(array) for array in response.outputs.values()} == {rows}
+    assert (response.outputs["PIXELS"] == response.outputs["PIXELS"][0]).all()
+    assert [bool(content) for [content] in response.outputs["REQUEST"]] == [True, *[False] * (rows - 1)]
 
 
 def test_preprocess_refuses_while_the_server_stops(
@@ -194,12 +230,9 @@ def test_postprocess_turns_logits_into_detections(logged: list[str]) -> None:
     model = _model("postprocess", SETTINGS.to_parameters())
     logits = np.full((1, 1, 16), -10, np.float32)
     logits[0, 0, 1] = 3
+    asked = DetectionRequest(texts=("cat", "dog"), image_hw=(40, 80), options=DetectionOptions(max_detections=5))
     request = _request(
-        LOGITS=logits,
-        BOXES_CXCYWH=np.array([[[0.5, 0.5, 1, 1]]], np.float32),
-        PROMPT=_texts(b"cat", b"dog"),
-        IMAGE_HW=np.array([[40, 80]], np.int32),
-        MAX_DETECTIONS=np.array([[5]], np.int32),
+        LOGITS=logits, BOXES_CXCYWH=np.array([[[0.5, 0.5, 1, 1]]], np.float32), REQUEST=_texts(asked.to_bytes())
     )
     (response,) = model.execute([request])
     assert response.outputs["BOXES"].tolist() == [[[0, 0, 80, 40]]]
@@ -209,11 +242,11 @@ def test_postprocess_turns_logits_into_detections(logged: list[str]) -> None:
 
 def test_not_a_number_from_the_detector_is_the_servers_fault(logged: list[str]) -> None:
     model = _model("postprocess", SETTINGS.to_parameters())
+    asked = DetectionRequest(texts=("cat",), image_hw=(40, 80), options=DetectionOptions())
     request = _request(
         LOGITS=np.full((1, 1, 16), np.nan, np.float32),
         BOXES_CXCYWH=np.zeros((1, 1, 4), np.float32),
-        PROMPT=_texts(b"cat"),
-        IMAGE_HW=np.array([[40, 80]], np.int32),
+        REQUEST=_texts(asked.to_bytes()),
     )
     (response,) = model.execute([request])
     assert response.error.code == "INTERNAL"

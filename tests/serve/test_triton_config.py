@@ -72,12 +72,12 @@ def _edit_ensemble(old: str, new: str, tmp_path: Path) -> None:
         ('input_map { key: "VALID_HW"      value: "VALID_HW" }', "", "input VALID_HW of detector gets nothing"),
         ('key: "LOGITS"       value: "LOGITS"', 'key: "LOGIT" value: "LOGITS"', "LOGITS is no output of detector"),
         ('key: "BOXES"         value: "BOXES"', 'key: "BOXES" value: "PIXELS"', "PIXELS is made twice"),
-        ('key: "IMAGE_HW"       value: "IMAGE_HW"', 'key: "IMAGE_HW" value: "SIZE"', "comes from no step before it"),
-        ('key: "IMAGE_HW"       value: "IMAGE_HW"', 'key: "HW" value: "IMAGE_HW"', "postprocess has no input HW"),
+        ('key: "REQUEST"        value: "REQUEST"', 'key: "REQUEST" value: "SIZE"', "comes from no step before it"),
+        ('key: "REQUEST"        value: "REQUEST"', 'key: "HW" value: "REQUEST"', "postprocess has no input HW"),
         (
-            'key: "IMAGE_HW"       value: "IMAGE_HW"',
-            'key: "IMAGE_HW" value: "LOGITS"',
-            "input IMAGE_HW of postprocess is",
+            'key: "REQUEST"        value: "REQUEST"',
+            'key: "REQUEST" value: "LOGITS"',
+            "input REQUEST of postprocess is",
         ),
         (
             '"SCORES"       data_type: TYPE_FP32 ',

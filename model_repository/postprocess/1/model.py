@@ -5,19 +5,13 @@ from typing import Any
 import numpy as np
 
 from gdino_core import contract
-from gdino_core.detections import DetectionOptions, postprocess
-from gdino_core.prompt import encode_prompt, prompt_from_bytes
+from gdino_core.chunks import encode_chunks
+from gdino_core.detections import postprocess_chunks
+from gdino_core.request import DetectionRequest
 from gdino_core.settings import PreprocessSettings
 from gdino_core.triton_adapter import Arrays, answer_each, input_arrays, read_parameters
 
-_INPUTS = (contract.LOGITS, contract.BOXES_CXCYWH, contract.PROMPT, contract.IMAGE_HW)
-_OPTIONS = {
-    contract.BOX_THRESHOLD: "box_threshold",
-    contract.TEXT_THRESHOLD: "text_threshold",
-    contract.NMS_IOU: "nms_iou",
-    contract.MAX_DETECTIONS: "max_detections",
-    contract.REMOVE_COMBINED: "remove_combined",
-}
+_INPUTS = (contract.LOGITS, contract.BOXES_CXCYWH, contract.REQUEST)
 
 
 class TritonPythonModel:
@@ -32,13 +26,13 @@ class TritonPythonModel:
 
     def _answer(self, request: Any) -> Arrays:
         inputs = input_arrays(request, _INPUTS)
-        given = input_arrays(request, tuple(_OPTIONS))
-        detections = postprocess(
-            inputs[contract.LOGITS][0],
-            inputs[contract.BOXES_CXCYWH][0],
-            encode_prompt(prompt_from_bytes(inputs[contract.PROMPT][0]), self._text_buckets),
-            tuple(inputs[contract.IMAGE_HW][0].tolist()),
-            DetectionOptions(**{_OPTIONS[name]: value.item() for name, value in given.items()}),
+        asked = DetectionRequest.from_bytes(inputs[contract.REQUEST][0, 0])
+        detections = postprocess_chunks(
+            inputs[contract.LOGITS],
+            inputs[contract.BOXES_CXCYWH],
+            encode_chunks(asked.texts, self._text_buckets),
+            asked.image_hw,
+            asked.options,
         )
         labels = [label.encode() for label in detections.labels]
         return {

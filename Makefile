@@ -136,6 +136,19 @@ bench-engine: $(REFERENCE) $(READY)  ## Time Swin-T's detector in FP32, BF16 and
 	done
 	$(BUILD) bench-engine --profiles $(BENCHED) --rounds $(ROUNDS)
 
+# NVIDIA's load generator runs in an environment of its own.
+PERF_ANALYZER := .venv-perf/.ready
+$(PERF_ANALYZER): build/gdino_build/load/make_perf_analyzer.sh
+	$<
+
+bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO),,$(SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original
+	$(BUILD) bench --profile $(PROFILE) $(WEIGHTS_FLAG) $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') \
+		$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(SECONDS),--seconds $(SECONDS))
+
+MINUTES ?= 10
+soak: $(REPOSITORY) $(if $(COCO),,$(SCENES))  ## Hold twice the load that PROFILE's server bears for MINUTES=10: errors, growth of memory, restarts
+	$(BUILD) soak --profile $(PROFILE) --minutes $(MINUTES) $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)')
+
 # The plans are built for the GPU at hand; what is not installed is left out, and the report says so.
 GPU_PROFILES := gpu-fp32 gpu-fp16 gpu-int8
 gpu-check: $(READY) $(REFERENCE)  ## On a machine with an NVIDIA GPU: compare every runtime there with the golden, and time them (RANDOM_WEIGHTS=1)
@@ -173,4 +186,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE

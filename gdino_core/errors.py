@@ -5,6 +5,7 @@ GdinoError
 ├── InputError             what a user sent cannot be worked on
 │   ├── ImageError
 │   ├── PromptError
+│   ├── TensorError
 │   └── ThresholdError
 ├── CheckpointError        a weights file is not what it should be
 ├── ExportError            a model could not be turned into ONNX or an engine
@@ -36,6 +37,7 @@ __all__ = [
     "ServerError",
     "ServerStopping",
     "ServerUnavailable",
+    "TensorError",
     "ThresholdError",
 ]
 
@@ -68,6 +70,10 @@ class ImageError(InputError):
 
 class PromptError(InputError):
     """The caption or the labels cannot be encoded."""
+
+
+class TensorError(InputError):
+    """A tensor that was sent to a step of the ensemble is not what the step before it would send."""
 
 
 class ThresholdError(InputError):

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from gdino_core.batching import count_rows
+from gdino_core.engine_inputs import check_engine_inputs
 from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoEngine, OpenVinoSettings
+from gdino_core.settings import PreprocessSettings
 from gdino_core.triton_adapter import (
+    Arrays,
     Metric,
     input_arrays,
     read_parameters,
@@ -28,7 +31,9 @@ class OpenVinoModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the engine that lies beside model.py."""
-        settings = OpenVinoSettings.from_parameters(read_parameters(args["model_config"]))
+        parameters = read_parameters(args["model_config"])
+        settings = OpenVinoSettings.from_parameters(parameters)
+        self._preprocess = PreprocessSettings.from_parameters(parameters)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._engine = OpenVinoEngine(folder / ENGINE_FILE_NAME, settings)
         model = args["model_name"]
@@ -37,11 +42,26 @@ class OpenVinoModel:
     def execute(self, requests: list[Any]) -> None:
         """Run the engine, on requests of the same shapes together; each is answered as soon as it can be."""
         self._running.set(len(requests))
-        inputs = [input_arrays(request, self._engine.input_names) for request in requests]
+        good, inputs = self._check(requests)
         batches = self._engine.plan(inputs)
         self._inferences.add(len(batches))
         self._rows.add(sum(map(count_rows, batches)))
         for place, outcome in self._engine.infer_batches(batches, inputs):
             response = to_error_response(outcome) if isinstance(outcome, Exception) else to_response(outcome)
-            send_response(requests[place], response)
+            send_response(good[place], response)
         self._running.set(0)
+
+    def _check(self, requests: list[Any]) -> tuple[list[Any], list[Arrays]]:
+        """Answer the requests that are wrong; return the others, and their inputs."""
+        good: list[Any] = []
+        inputs: list[Arrays] = []
+        for request in requests:
+            try:
+                arrays = input_arrays(request, self._engine.input_names)
+                check_engine_inputs(arrays, self._preprocess)
+            except Exception as error:
+                send_response(request, to_error_response(error))
+            else:
+                good.append(request)
+                inputs.append(arrays)
+        return good, inputs

@@ -127,27 +127,32 @@ class OpenVinoEngine:
                 "openvino is not installed where the server looks for packages",
                 fix="install the server extra: pip install '.[server]' in a checkout",
             ) from error
-        self._max_batch_size = settings.max_batch_size
+        self._settings, self._lanes = settings, settings.streams_here()
         if not path.is_file():
             raise ServerError(f"there is no engine {path}", fix="build the engine, and assemble")
         try:
-            core = openvino.Core()
-            model = core.read_model(path)
+            self._core = openvino.Core()
+            self._model = self._core.read_model(path)
             # Compiling may give a tensor further names (of a cast that it removed): names are taken before, and
             # tensors go in and come out by their order, which stays.
-            self.input_names = tuple(port.any_name for port in model.inputs)
-            self.output_names = tuple(port.any_name for port in model.outputs)
-            self._request = core.compile_model(model, "CPU", settings.to_properties()).create_infer_request()
-            self._lanes = settings.streams_here()
-            if self._lanes > 1:
-                compiled = core.compile_model(model, "CPU", settings.to_properties(self._lanes))
-                self._streams = _Streams([compiled.create_infer_request() for _ in range(self._lanes)])
+            self.input_names = tuple(port.any_name for port in self._model.inputs)
+            self.output_names = tuple(port.any_name for port in self._model.outputs)
+            self._compile()
         except RuntimeError as error:
             # The last line is the reason, those before it are places in OpenVINO's source.
             reason = str(error).strip().rpartition("\n")[2]
             raise ServerError(
                 f"OpenVINO cannot load {path}: {reason}", fix="build the engine again, and assemble"
             ) from error
+
+    def _compile(self) -> None:
+        def compile_for(streams: int) -> Any:
+            return self._core.compile_model(self._model, "CPU", self._settings.to_properties(streams))
+
+        self._request = compile_for(1).create_infer_request()
+        if self._lanes > 1:
+            compiled = compile_for(self._lanes)
+            self._streams = _Streams([compiled.create_infer_request() for _ in range(self._lanes)])
 
     def infer(self, inputs: NamedArrays) -> NamedArrays:
         """Run one batch.
@@ -162,7 +167,7 @@ class OpenVinoEngine:
 
     def plan(self, requests: Sequence[NamedArrays]) -> list[Batch]:
         """Choose which rows of requests run together."""
-        return plan_batches(requests, self._max_batch_size, self._lanes)
+        return plan_batches(requests, self._settings.max_batch_size, self._lanes)
 
     def infer_batches(
         self, batches: Sequence[Batch], requests: Sequence[NamedArrays]
@@ -176,14 +181,27 @@ class OpenVinoEngine:
         Yields:
             The place of each request and its outputs, or the error that its batch met, as soon as they are there.
         """
-        answers, failed = Answers(batches), set[int]()
-        for place, outcome in self._outcomes([gather(batch, requests) for batch in batches]):
+        answers, failed = Answers(batches), list[int]()
+        inputs = [gather(batch, requests) for batch in batches]
+        for place, outcome in self._outcomes(inputs):
+            if isinstance(outcome, Exception):
+                failed.append(place)
+            else:
+                yield from answers.add(batches[place], outcome)
+        lost = set[int]()
+        for place in failed:
+            # An inference that fails in its midst leaves sizes behind at which the next one fails: whose fault it was
+            # shows when each runs on an engine that none has failed on.
+            self._compile()
+            [(_, outcome)] = self._outcomes([inputs[place]])
             if not isinstance(outcome, Exception):
                 yield from answers.add(batches[place], outcome)
                 continue
-            for request in {rows.request for rows in batches[place]} - failed:
-                failed.add(request)
+            for request in {rows.request for rows in batches[place]} - lost:
+                lost.add(request)
                 yield request, outcome
+        if lost:
+            self._compile()
 
     def _outcomes(self, batches: Sequence[NamedArrays]) -> Iterator[tuple[int, NamedArrays | Exception]]:
         """Run batches: the place of each, and its outputs or its error."""

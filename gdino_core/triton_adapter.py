@@ -115,7 +115,7 @@ class Metric:
         self._metric = self._family.Metric(labels={"model": model})
 
     def add(self, number: int) -> None:
-        """Count further."""
+        """Count further, or back where it is a gauge."""
         self._metric.increment(number)
 
     def set(self, number: int) -> None:

@@ -48,7 +48,7 @@ class RepositoryPlan:
     Attributes:
         sources: the folder model_repository/.
         engines: folder with text_encoder.xml and detector.xml, each with its .bin and .json.
-        preprocess: sizes, buckets and limits, which preprocess and postprocess read.
+        preprocess: sizes, buckets and limits, which all steps read.
         openvino: how the server compiles the engines.
         serving: queues, instances and warm-up.
         profile: of the build, as the manifest tells it; anything that JSON can hold.
@@ -97,7 +97,7 @@ def _finished_configs(plan: RepositoryPlan) -> Configs:
     version = {contract.CONTRACT_VERSION_PARAMETER: str(contract.CONTRACT_VERSION)}
     for config in configs.values():
         set_parameters(config, version)
-    for name in (contract.MODEL_PREPROCESS, contract.MODEL_POSTPROCESS):
+    for name in STEPS:
         set_parameters(configs[name], plan.preprocess.to_parameters())
     for name in ENGINE_MODELS:
         set_parameters(configs[name], plan.openvino.to_parameters())

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-_WORKING: Final = ("nv_inference_pending_request_count", "gdino_engine_running")  # requests that wait, and that run
-_POLL_INTERVAL_S: Final = 0.1
-_QUIET_POLLS: Final = 5  # between two steps a request is in none of these numbers
+# Requests that wait, and that run.
+_WORKING: Final = ("nv_inference_pending_request_count", "gdino_preprocess_running", "gdino_engine_running")
+POLL_INTERVAL_S: Final = 0.1
+QUIET_POLLS: Final = 5  # between two steps, and in the last one, a request is in none of these numbers
 
 
 def drain(
@@ -29,7 +30,7 @@ def drain(
     drain_file.touch()
     deadline = time.monotonic() + timeout_s
     quiet = 0
-    while quiet < _QUIET_POLLS:
+    while quiet < QUIET_POLLS:
         if time.monotonic() > deadline:
             return False
         try:
@@ -38,12 +39,12 @@ def drain(
             return True  # the server has ended
         progress(left)
         quiet = 0 if left else quiet + 1
-        time.sleep(_POLL_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S)
     return True
 
 
 def count_requests(metrics_url: str) -> int:
-    """How many requests wait before a step, or are worked on by an engine."""
+    """How many requests wait before a step, or are worked on by a long one."""
     with urllib.request.urlopen(metrics_url, timeout=5) as response:
         lines = response.read().decode().splitlines()
     return sum(round(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(_WORKING))

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+_CPU_FIELDS = slice(11, 13)  # user and system time
 _SESSION_FIELD = 3  # of what follows the name in /proc/PID/stat: state, parent, group, session
 
 
@@ -41,12 +42,44 @@ def session_peak_bytes(leader: int) -> int:
     return sum(peak_bytes(pid) for pid in _session_members(leader))
 
 
+def session_processes(leader: int) -> dict[int, str]:
+    """Process ids of a session, each with its command line."""
+    found = {}
+    for pid in _session_members(leader):
+        with contextlib.suppress(OSError):
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").replace("\0", " ")
+    return found
+
+
+def session_cpu_seconds(leader: int) -> float:
+    """Processor time that the processes of a session have used so far."""
+    ticks = 0
+    for pid in _session_members(leader):
+        with contextlib.suppress(OSError):
+            ticks += sum(map(int, _stat_fields(Path(f"/proc/{pid}"))[_CPU_FIELDS]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def session_bytes(leader: int) -> int:
+    """Memory that the processes of a session hold now, what they share counted once (PSS)."""
+    total = 0
+    for pid in _session_members(leader):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+def _stat_fields(process: Path) -> list[str]:
+    # The name, in brackets, may hold anything, brackets and spaces too.
+    return (process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
 def _session_members(leader: int) -> list[int]:
     members = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # any may end while we look
-            # The name, in brackets, may hold anything, brackets and spaces too.
-            rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(rest[_SESSION_FIELD]) == leader:
+            if int(_stat_fields(folder)[_SESSION_FIELD]) == leader:
                 members.append(int(folder.name))
     return members

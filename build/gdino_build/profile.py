@@ -17,6 +17,7 @@ from gdino_build.serving import ServingSettings
 from gdino_build.toml_tables import check_table
 from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError
+from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.settings import PreprocessSettings
 
 RUNTIMES = ("openvino", "tensorrt")
@@ -85,6 +86,11 @@ class Profile:
                     f"[verify] size {height}x{width} is not made of multiples of {STRIDE}",
                     fix="round both sides up",
                 )
+
+    @property
+    def openvino(self) -> OpenVinoSettings:
+        """How the server compiles the engines on a CPU."""
+        return OpenVinoSettings(threads=self.threads, streams=self.streams, max_batch_size=self.max_batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as the manifest tells it."""

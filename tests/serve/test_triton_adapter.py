@@ -23,6 +23,8 @@ from tests.serve.conftest import SOURCES
 FINAL = 1
 SETTINGS = PreprocessSettings(short_side=32, long_side=64, resolution_buckets=((128, 128),), text_buckets=(16,))
 
+ENGINE_PARAMETERS = OpenVinoSettings(threads=1).to_parameters() | SETTINGS.to_parameters()
+
 
 class StandInTensor:
     def __init__(self, name: str, array: np.ndarray) -> None:
@@ -253,12 +255,16 @@ def test_not_a_number_from_the_detector_is_the_servers_fault(logged: list[str]) 
     assert "the detector answered NaN" in response.error.message
 
 
+def _text_request(ids: np.ndarray) -> StandInRequest:
+    return _request(INPUT_IDS=ids, POSITION_IDS=np.zeros_like(ids), PHRASE_IDS=np.zeros_like(ids))
+
+
 def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: list[str]) -> None:
-    model = _model("text_encoder", OpenVinoSettings(threads=1).to_parameters(), repository / "text_encoder")
-    ids = np.array([[3, 5]], np.int32)
-    requests = [_request(INPUT_IDS=ids * factor, POSITION_IDS=ids * 0, PHRASE_IDS=ids * 0) for factor in (1, 2, 3)]
+    model = _model("text_encoder", ENGINE_PARAMETERS, repository / "text_encoder")
+    ids = np.arange(16, dtype=np.int32)[None]
+    requests = [_text_request(ids * factor) for factor in (1, 2, 3)]
     for factor, response in enumerate(_executed(model, requests), start=1):
-        assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == [[3 * factor, 5 * factor]]
+        assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == (ids * factor).tolist()
     assert StandInMetricFamily.counted == {
         ("gdino_engine_inferences", "text_encoder"): 1,
         ("gdino_engine_rows", "text_encoder"): 3,
@@ -266,10 +272,19 @@ def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: l
     }
 
 
-def test_engine_model_that_fails_answers_every_request_with_an_error(repository: Path, logged: list[str]) -> None:
-    model = _model("text_encoder", OpenVinoSettings(threads=1).to_parameters(), repository / "text_encoder")
-    wrong = _request(INPUT_IDS=np.zeros((1, 2), np.int32))
-    again = _request(INPUT_IDS=np.zeros((1, 2), np.int32))
-    first, second = _executed(model, [wrong, again])
+def test_engine_model_refuses_what_is_wrong_and_answers_the_others(repository: Path, logged: list[str]) -> None:
+    model = _model("text_encoder", ENGINE_PARAMETERS, repository / "text_encoder")
+    ids = np.arange(16, dtype=np.int32)[None]
+    good, bad, last = _executed(model, [_text_request(ids), _text_request(ids[:, :7]), _text_request(ids)])
+    assert bad.error.code == "INVALID_ARG"
+    assert "PHRASE_IDS has 7 tokens, the lengths are 16" in bad.error.message
+    for response in (good, last):
+        assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == ids.tolist()
+    assert not logged
+
+
+def test_engine_model_that_fails_answers_with_an_error(repository: Path, logged: list[str]) -> None:
+    model = _model("text_encoder", ENGINE_PARAMETERS, repository / "text_encoder")
+    first, second = _executed(model, [_request(INPUT_IDS=np.zeros((1, 16), np.int32)) for _ in range(2)])
     assert (first.error.code, second.error.code) == ("INTERNAL", "INTERNAL")
     assert logged

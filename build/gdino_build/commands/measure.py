@@ -38,7 +38,7 @@ def register(commands: Commands) -> None:
     )
     buckets.add_argument("--add", type=count, metavar="N", help="suggest so many more buckets, the best first")
     text = "measure AP on a data set in COCO's format, through the server"
-    _add_dataset(add_stage(commands, "evaluate", _evaluate, text))
+    add_dataset(add_stage(commands, "evaluate", _evaluate, text))
     accuracy = commands.add_parser(
         "accuracy",
         help="compare AP, size, latency and memory of several precisions and of the original",
@@ -47,7 +47,7 @@ def register(commands: Commands) -> None:
     )
     accuracy.set_defaults(run=_accuracy)
     _add_profiles(accuracy, "demo-cpu", "demo-cpu-bf16", "demo-cpu-fp16", "demo-cpu-int8")
-    _add_dataset(accuracy)
+    add_dataset(accuracy)
     accuracy.add_argument("--no-original", action="store_true", help="leave the original out")
     accuracy.add_argument(
         "--reference", type=Path, default=Path(".venv-reference"), help="its environment (default: %(default)s)"
@@ -204,7 +204,8 @@ def _bench_engine(arguments: argparse.Namespace) -> None:
     print(f"wrote {path}")
 
 
-def _add_dataset(command: argparse.ArgumentParser) -> None:
+def add_dataset(command: argparse.ArgumentParser) -> None:
+    """Add --coco, --images and --limit."""
     command.add_argument("--coco", type=Path, metavar="FILE", help="annotations (default: the demo's held-out scenes)")
     command.add_argument("--images", type=Path, metavar="DIR", help="folder of the pictures (default: that of FILE)")
     command.add_argument("--limit", type=count, metavar="N", help="only the first so many pictures")

@@ -200,7 +200,6 @@ def _engines(profile: Profile, arguments: argparse.Namespace) -> None:
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.accuracy.gate_check import check_gates
     from gdino_build.assemble import RepositoryPlan, assemble_repository
-    from gdino_core.openvino_engine import OpenVinoSettings
 
     folder = folder_of(profile, arguments)
     exported = folder / "onnx" / "raw" / WEIGHTS_FILE_NAME
@@ -218,9 +217,7 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
         sources=Path("model_repository"),
         engines=folder / "engine",
         preprocess=profile.preprocess,
-        openvino=OpenVinoSettings(
-            threads=profile.threads, streams=profile.streams, max_batch_size=profile.max_batch_size
-        ),
+        openvino=profile.openvino,
         serving=profile.serving,
         profile=profile.to_dict(),
         weights=json.loads(exported.read_text(encoding="utf-8")),

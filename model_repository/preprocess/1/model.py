@@ -13,7 +13,7 @@ from gdino_core.image import PreparedImage, preprocess_image, preprocess_pixels
 from gdino_core.prompt import load_tokenizer, prompt_from_bytes
 from gdino_core.request import DetectionRequest
 from gdino_core.settings import PreprocessSettings
-from gdino_core.triton_adapter import Arrays, answer_each, input_arrays, read_parameters
+from gdino_core.triton_adapter import Arrays, Metric, answer_each, input_arrays, read_parameters
 
 _OPTIONS = {
     contract.BOX_THRESHOLD: "box_threshold",
@@ -22,6 +22,7 @@ _OPTIONS = {
     contract.MAX_DETECTIONS: "max_detections",
     contract.REMOVE_COMBINED: "remove_combined",
 }
+_RUNNING = ("GAUGE", "gdino_preprocess_running", "Requests that are being preprocessed")
 
 
 class TritonPythonModel:
@@ -30,9 +31,13 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         self._settings = PreprocessSettings.from_parameters(read_parameters(args["model_config"]))
         load_tokenizer()  # else the first request waits for it
+        self._running = Metric(*_RUNNING, args["model_name"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return answer_each(requests, self._answer)
+        self._running.add(len(requests))  # all instances share the number
+        responses = answer_each(requests, self._answer)
+        self._running.add(-len(requests))
+        return responses
 
     def _answer(self, request: Any) -> Arrays:
         check_accepting()

@@ -141,13 +141,18 @@ PERF_ANALYZER := .venv-perf/.ready
 $(PERF_ANALYZER): build/gdino_build/load/make_perf_analyzer.sh
 	$<
 
-bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO),,$(SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original
-	$(BUILD) bench --profile $(PROFILE) $(WEIGHTS_FLAG) $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') \
-		$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(SECONDS),--seconds $(SECONDS))
+# What is sent: scenes of the demo, or a data set, or a folder: IMAGES=dir PROMPTS="'cat' 'remote control'".
+SENT = $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') $(if $(PROMPTS),--prompts $(PROMPTS))
+bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO)$(PROMPTS),,$(SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original (CONCURRENCY="1 8" TURNS=)
+	$(BUILD) bench --profile $(PROFILE) $(WEIGHTS_FLAG) $(SENT) \
+		$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(TURNS),--turns $(TURNS))
 
 MINUTES ?= 10
-soak: $(REPOSITORY) $(if $(COCO),,$(SCENES))  ## Hold twice the load that PROFILE's server bears for MINUTES=10: errors, growth of memory, restarts
-	$(BUILD) soak --profile $(PROFILE) --minutes $(MINUTES) $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)')
+soak: $(REPOSITORY) $(if $(COCO)$(PROMPTS),,$(SCENES))  ## Hold twice the load that PROFILE's server bears for MINUTES=10: errors, growth of memory, restarts
+	$(BUILD) soak --profile $(PROFILE) --minutes $(MINUTES) $(SENT)
+
+plan-memory: $(REPOSITORY)  ## Measure the memory of PROFILE by bucket and batch, and refuse what does not fit (MEMORY_GIB=8 plans for another machine)
+	$(BUILD) plan-memory --profile $(PROFILE) $(if $(MEMORY_GIB),--memory-gib $(MEMORY_GIB))
 
 # The plans are built for the GPU at hand; what is not installed is left out, and the report says so.
 GPU_PROFILES := gpu-fp32 gpu-fp16 gpu-int8
@@ -186,4 +191,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -131,6 +131,9 @@ class OpenVinoEngine:
         if not path.is_file():
             raise ServerError(f"there is no engine {path}", fix="build the engine, and assemble")
         try:
+            # Makes a table of OpenVINO's that is else made at its first use. Where two threads use it first, one
+            # waits for the table and holds Python's lock, which the other needs to make it.
+            openvino.Type.f32.to_dtype()
             self._core = openvino.Core()
             self._model = self._core.read_model(path)
             # Compiling may give a tensor further names (of a cast that it removed): names are taken before, and

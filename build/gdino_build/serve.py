@@ -1,34 +1,28 @@
 """Serve a model repository on loopback: in the foreground, or for as long as a `with` block lasts."""
 
 import contextlib
-import http.client
-import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gdino_build.assemble import MANIFEST_FILE_NAME
 from gdino_build.drain import drain
-from gdino_build.server_log import failure_reasons
+from gdino_build.readiness import ask_http, wait_until_ready
 from gdino_build.server_ports import HOST, ServerPorts
 from gdino_build.tritonserver import find_runtime, start_process
 from gdino_core.draining import DRAIN_FILE_VARIABLE
 from gdino_core.errors import ServerError
 
-START_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 20.0
 DRAIN_TIMEOUT_S: Final = 120.0
 _EXIT_TIMEOUT_S = 10  # that tritonserver waits for requests in flight
-_POLL_INTERVAL_S = 0.1
-_STARTING = "starting tritonserver, loading and warming up its models: {} s"
 _SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the regions that server and models exchange tensors in
 
 
@@ -65,22 +59,32 @@ class RunningServer:
         return f"{HOST}:{self.ports.grpc}"
 
 
-def serve(repository: Path, *, ports: ServerPorts, log_file: Path, cache_bytes: int = 0) -> None:
+def serve(
+    repository: Path,
+    *,
+    ports: ServerPorts,
+    log_file: Path,
+    cache_bytes: int = 0,
+    drain_timeout_s: float = DRAIN_TIMEOUT_S,
+) -> None:
     """Serve in the foreground until SIGINT (Ctrl-C) or SIGTERM, then answer what was accepted, stop and return.
 
-    A second signal stops at once.
+    A second signal kills the server.
 
     Args:
         repository: an assembled model repository.
         ports: to listen on.
         log_file: what the server and its models print; emptied first.
         cache_bytes: size of the response cache, 0 for none.
+        drain_timeout_s: longest that the answers to what was accepted are waited for.
 
     Raises:
-        ServerError: a port is taken, a model failed to load, or the server ended by itself.
+        ServerError: a port is taken, a model failed to load, the server ended by itself, or requests were left
+            unanswered.
     """
     with _sigterm_as_interrupt(), contextlib.suppress(KeyboardInterrupt):
-        with _started(repository, ports, log_file, cache_bytes, _progress_line(_STARTING)) as (process, server):
+        with _started(repository, ports, log_file, cache_bytes, _show_line) as (process, server):
+            _show_line("")
             urls = ", ".join(f"{name} {HOST}:{port}" for name, port in vars(ports).items())
             print(
                 f"tritonserver {server.version} is ready after {server.start_seconds:.1f} s: {urls}",
@@ -90,16 +94,31 @@ def serve(repository: Path, *, ports: ServerPorts, log_file: Path, cache_bytes: 
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                _drain(server)
+                _finish(process, server, drain_timeout_s)
                 raise
         raise _ended_by_itself(code, log_file)
     print("tritonserver stopped", flush=True)
 
 
-def _drain(server: RunningServer) -> None:
-    show = _progress_line("answering the last {} requests")
-    if not drain(server.drain_file, server.metrics_url, DRAIN_TIMEOUT_S, show):
-        print(f"some requests are not answered after {DRAIN_TIMEOUT_S:.0f} s", file=sys.stderr, flush=True)
+def _finish(process: subprocess.Popen[bytes], server: RunningServer, timeout_s: float) -> None:
+    try:
+        is_done = drain(
+            server.drain_file,
+            server.metrics_url,
+            timeout_s,
+            lambda requests: _show_line(f"answering the last {requests} requests"),
+        )
+    except KeyboardInterrupt:
+        _kill(process)
+        raise ServerError(
+            "a second signal killed tritonserver before all requests were answered", fix="send one, and wait"
+        ) from None
+    _show_line("")
+    if not is_done:
+        raise ServerError(
+            f"requests were not answered within {timeout_s:.0f} s after the signal to stop",
+            fix=f"the server's log may say why: {server.log_file}",
+        )
 
 
 @contextlib.contextmanager
@@ -109,7 +128,7 @@ def running_server(
     log_file: Path,
     ports: ServerPorts | None = None,
     cache_bytes: int = 0,
-    progress: Callable[[float], None] = lambda seconds: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[RunningServer]:
     """Start a server, give it when it is ready, and stop it when the `with` block ends.
 
@@ -120,7 +139,7 @@ def running_server(
         log_file: what the server and its models print; emptied first.
         ports: to listen on; None chooses unused ones.
         cache_bytes: size of the response cache, 0 for none.
-        progress: called with the seconds that the start has taken so far, several times a second.
+        progress: called with what the start is at, several times a second.
 
     Raises:
         ServerError: a port is taken, or a model failed to load.
@@ -131,7 +150,7 @@ def running_server(
 
 @contextlib.contextmanager
 def _started(
-    repository: Path, ports: ServerPorts, log_file: Path, cache_bytes: int, progress: Callable[[float], None]
+    repository: Path, ports: ServerPorts, log_file: Path, cache_bytes: int, progress: Callable[[str], None]
 ) -> Iterator[tuple[subprocess.Popen[bytes], RunningServer]]:
     if not (repository / MANIFEST_FILE_NAME).is_file():
         raise ServerError(f"{repository} is no assembled repository", fix="build it first: make repository")
@@ -147,8 +166,9 @@ def _started(
         {DRAIN_FILE_VARIABLE: str(drain_file)},
     )
     try:
-        _wait_until_ready(process, ports.http, log_file, started, progress)
-        metadata = _get_json(ports.http, "/v2")
+        wait_until_ready(process, ports.http, log_file, started, progress)
+        ask_http(ports.http, "/v2/logging", {"log_verbose_level": 0})
+        metadata = ask_http(ports.http, "/v2")
         yield (
             process,
             RunningServer(
@@ -175,6 +195,7 @@ def _flags(repository: Path, ports: ServerPorts, region_prefix: str, cache_bytes
         "--strict-readiness=true",
         "--exit-on-error=true",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        "--log-verbose=1",  # tells of the warm-up; until the server is ready
         f"--grpc-address={HOST}",
         f"--http-address={HOST}",
         f"--metrics-address={HOST}",
@@ -188,47 +209,6 @@ def _flags(repository: Path, ports: ServerPorts, region_prefix: str, cache_bytes
     ]
 
 
-def _wait_until_ready(
-    process: subprocess.Popen[bytes],
-    http_port: int,
-    log_file: Path,
-    started: float,
-    progress: Callable[[float], None],
-) -> None:
-    while not _is_ready(http_port):
-        seconds = time.monotonic() - started
-        if process.poll() is not None:
-            raise _failed_to_start(process.returncode, log_file)
-        if seconds > START_TIMEOUT_S:
-            raise ServerError(
-                f"tritonserver is not ready after {seconds:.0f} s",
-                fix=f"its log says what it does: {log_file}",
-            )
-        progress(seconds)
-        time.sleep(_POLL_INTERVAL_S)
-
-
-def _is_ready(http_port: int) -> bool:
-    try:
-        _get_json(http_port, "/v2/health/ready")
-    except (OSError, http.client.HTTPException):
-        return False
-    return True
-
-
-def _get_json(http_port: int, path: str) -> Any:
-    connection = http.client.HTTPConnection(HOST, http_port, timeout=5)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status != http.client.OK:
-        raise http.client.HTTPException(f"{path}: {response.status}")
-    return json.loads(body or b"{}")
-
-
 def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return
@@ -236,18 +216,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=STOP_TIMEOUT_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        # Its session holds what it started, and nothing else.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
 
 
-def _failed_to_start(code: int, log_file: Path) -> ServerError:
-    reasons = failure_reasons(log_file.read_text(encoding="utf-8", errors="replace"))
-    said = textwrap.indent("\n".join(reasons) or "it does not say why", "  ")
-    return ServerError(
-        f"tritonserver ended with exit code {code} before it was ready:\n{said}",
-        fix=f"its whole log is {log_file}",
-    )
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    # Its session holds what it started, and nothing else.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _ended_by_itself(code: int, log_file: Path) -> ServerError:
@@ -270,8 +245,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _progress_line(text: str) -> Callable[[float], None]:
-    """Return a progress that rewrites one line of a terminal, and is silent elsewhere."""
-    if not sys.stderr.isatty():
-        return lambda number: None
-    return lambda number: print(text.format(round(number)), end="\r", file=sys.stderr, flush=True)
+def _show_line(text: str) -> None:
+    """Rewrite one line of a terminal; silent elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\x1b[2K{text}", end="\r", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Read out of tritonserver's log why it did not start.
+"""Read out of tritonserver's log what its start is at, and why it failed.
 
 An error is one line, such as `E1124 02:47:19.927220 16705 model_lifecycle.cc:642] "failed to load ..."`; the message
 is quoted as JSON, with its line breaks and its stack inside.
@@ -10,6 +10,7 @@ import re
 _ERROR = re.compile(r'^E[0-9 :.]+ \S+] (".*")$', re.MULTILINE)
 _MODEL_FAILED = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?:\w+: )?(?P<reason>.*)", re.DOTALL)
 _STACK = re.compile(r"\n+At:\n.*", re.DOTALL)
+_WARM_UP = re.compile(r"model '([^']+)' instance \S+ is running warmup sample '([^']+)'")
 _LAST_LINES = 3
 _NOISE = ("CudaDriverHelper has not been initialized.",)  # every start on a machine without a GPU says so
 
@@ -29,6 +30,16 @@ def failure_reasons(log: str) -> list[str]:
         return [f"model {model}: {_STACK.sub('', reason).strip()}" for model, reason in failed.items()]
     lines = errors or [line for line in log.splitlines() if line.strip()]
     return lines[-_LAST_LINES:]
+
+
+def warm_up_step(log: str) -> str:
+    """Return what the start is at: a model and the sample that warms it up, else that the models are loaded.
+
+    Args:
+        log: what tritonserver has printed so far, with verbose lines.
+    """
+    steps = _WARM_UP.findall(log)
+    return "warming up {} with {}".format(*steps[-1]) if steps else "loading its models"
 
 
 def _unquoted(text: str) -> str:

@@ -5,7 +5,6 @@ full, is answered with UNAVAILABLE there and then.
 """
 
 import itertools
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tritonclient.grpc import model_config_pb2
 from gdino_build.triton_config import Config
 from gdino_core import contract
 from gdino_core.errors import ConfigError
+from gdino_core.processors import count_processors
 from gdino_core.settings import PreprocessSettings
 
 WARM_UP_FOLDER = "warmup"  # of a model; Triton looks there for the data of warm-up requests
@@ -50,7 +50,7 @@ class ServingSettings:
 
     def count_instances(self) -> int:
         """Instances of the preprocessing on this machine."""
-        return self.preprocess_instances or len(os.sched_getaffinity(0))
+        return self.preprocess_instances or count_processors()
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -16,6 +16,7 @@ examples:
   gdino detect picture.jpg --label "red circle" --label "blue star" --save out.png
   gdino detect *.jpg --label cat --label dog --save-dir found --json found.json
   gdino detect picture.jpg --prompt "cat ." --json - | jq .detections
+  gdino detect scan.tif --label cat --label dog --raw
   gdino status --url 10.0.0.7:8001
 
 exit codes:
@@ -34,7 +35,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         `command` ("detect" or "status"), `url`, `timeout`; of detect also `pictures`, `prompt` or `labels`,
-        the options, `json`, and `save_as`: for each picture the path of its annotated copy, or None.
+        the options, `raw`, `json`, and `save_as`: for each picture the path of its annotated copy, or None.
     """
     parser = argparse.ArgumentParser(
         prog="gdino",
@@ -53,7 +54,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_question(detect)
     _add_outputs(detect)
     _add_options(detect)
-    _add_server(detect)
+    server = _add_server(detect)
+    server.add_argument(
+        "--raw",
+        action="store_true",
+        help="decode the pictures here and hand their pixels over in shared memory; the server is on this host",
+    )
     status = commands.add_parser("status", help="say whether the server is ready, and list its models")
     _add_server(status)
     arguments = parser.parse_args(argv)
@@ -126,7 +132,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
+def _add_server(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     server = parser.add_argument_group("the server")
     server.add_argument(
         "--url", default=DEFAULT_URL, metavar="HOST:PORT", help="its gRPC address (default %(default)s)"
@@ -138,6 +144,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for an answer (default %(default)g)",
     )
+    return server
 
 
 def _save_as(

@@ -4,8 +4,8 @@ import io
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parse_arguments(argv)
     try:
-        with Client(arguments.url, timeout_s=arguments.timeout) as client:
-            if arguments.command == "status":
-                code = print_status(client, arguments.url)
-            else:
-                ask = partial(
-                    client.detect,
-                    prompt=arguments.labels if arguments.prompt is None else arguments.prompt,
-                    box_threshold=arguments.box_threshold,
-                    text_threshold=arguments.text_threshold,
-                    nms_iou=arguments.nms_iou,
-                    max_detections=arguments.max_detections,
-                    remove_combined=arguments.remove_combined,
-                )
-                code = detect_pictures(ask, arguments.pictures, arguments.save_as, arguments.json)
+        is_raw = arguments.command == "detect" and arguments.raw
+        with Client(arguments.url, timeout_s=arguments.timeout, shared_memory=is_raw) as client:
+            code = print_status(client, arguments.url) if arguments.command == "status" else _detect(client, arguments)
         sys.stdout.flush()
     except GdinoError as error:
         _complain(str(error))
@@ -109,6 +98,21 @@ def print_status(client: Client, url: str) -> int:
     print(status_table(url, status))
     ready = any(model.name == MODEL_GROUNDING_DINO and model.ready for model in status.models)
     return EXIT_OK if ready else EXIT_FAILED
+
+
+def _detect(client: Client, arguments: Namespace) -> int:
+    def ask(data: bytes) -> Detections:
+        return client.detect(
+            decode_upright(data) if arguments.raw else data,
+            arguments.labels if arguments.prompt is None else arguments.prompt,
+            box_threshold=arguments.box_threshold,
+            text_threshold=arguments.text_threshold,
+            nms_iou=arguments.nms_iou,
+            max_detections=arguments.max_detections,
+            remove_combined=arguments.remove_combined,
+        )
+
+    return detect_pictures(ask, arguments.pictures, arguments.save_as, arguments.json)
 
 
 def _answer(ask: Callable[[bytes], Detections], picture: str) -> tuple[bytes, Detections] | None:

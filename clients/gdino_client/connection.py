@@ -63,7 +63,7 @@ class Connection:
         Raises:
             RequestRejected: the server cannot open this machine's shared memory; else as infer().
         """
-        with self._translated(timeout_s), self._pixels.tensor_of(pixels) as tensor:
+        with self._translated(timeout_s), self._pixels.tensor_of(pixels, timeout_s) as tensor:
             yield tensor
 
     def infer(self, model: str, inputs: Sequence[InferInput], timeout_s: float, *, bulk: bool = False) -> InferResult:
@@ -124,6 +124,11 @@ class Connection:
             return DeadlineExceeded(
                 f"no answer from {self.url} within {timeout_s:g} s",
                 fix="wait longer (timeout_s, or --timeout), or check that the address is right",
+            )
+        if "Unable to find shared memory region" in message:
+            return ServerUnavailable(
+                f"the server at {self.url} was started anew and does not know this client's shared memory",
+                fix="ask again: the client then shares it anew",
             )
         if code == "NOT_FOUND" or "unknown model" in message:
             return self._model_unavailable(message)

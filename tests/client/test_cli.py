@@ -213,6 +213,6 @@ def test_status_lists_models_and_is_ready_when_the_public_model_is(
 
 def test_the_examples_of_the_help_are_command_lines_that_parse(folder: Path) -> None:
     lines = [line.strip() for line in arguments.__dict__["_EPILOG"].splitlines() if line.startswith("  gdino ")]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         arguments.parse_arguments(shlex.split(line.partition("|")[0])[1:])

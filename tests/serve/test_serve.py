@@ -144,7 +144,7 @@ def test_failed_model_is_reported_with_its_own_words_and_nothing_else(repository
     broken = tmp_path / "repository"
     shutil.copytree(repository, broken)
     (broken / "detector" / "1" / "model.xml").unlink()
-    before = _regions()
+    before = _regions(os.getpid())
     with (
         pytest.raises(ServerError) as caught,
         running_server(broken, log_file=tmp_path / "tritonserver.log"),
@@ -156,7 +156,7 @@ def test_failed_model_is_reported_with_its_own_words_and_nothing_else(repository
         "    fix: build the engine, and assemble",
     ]
     assert str(tmp_path / "tritonserver.log") in caught.value.fix
-    assert _regions() <= before
+    assert _regions(os.getpid()) <= before
 
 
 def test_taken_port_is_named_with_who_has_it_and_how_to_change_it(repository: Path, tmp_path: Path) -> None:
@@ -186,7 +186,6 @@ def test_folder_that_was_never_assembled_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_foreground_server_stops_cleanly(repository: Path, tmp_path: Path, number: signal.Signals) -> None:
-    before = _regions()
     with _foreground(repository, tmp_path) as process:
         assert process.stdout is not None
         assert "is ready after" in process.stdout.readline()
@@ -197,7 +196,7 @@ def test_foreground_server_stops_cleanly(repository: Path, tmp_path: Path, numbe
     assert process.returncode == 0
     assert rest.endswith("tritonserver stopped\n")
     assert not any(map(_is_alive, [server, *models]))
-    assert _regions() <= before
+    assert not _regions(process.pid)
 
 
 def test_server_does_not_outlive_a_killed_parent(repository: Path, tmp_path: Path) -> None:
@@ -235,5 +234,6 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def _regions() -> set[Path]:
-    return set(Path("/dev/shm").glob("gdino_*"))
+def _regions(pid: int) -> set[Path]:
+    """Shared memory of the servers that a process has started."""
+    return set(Path("/dev/shm").glob(f"gdino_{pid}_*"))

@@ -1,4 +1,4 @@
-from gdino_build.server_log import failure_reasons
+from gdino_build.server_log import failure_reasons, warm_up_step
 
 # Lines of tritonserver 2.51.0, shortened.
 MODEL_FAILED = r"""
@@ -32,3 +32,17 @@ def test_program_that_could_not_even_start_is_reported_with_its_last_words() -> 
 
 def test_empty_log_gives_no_reason() -> None:
     assert failure_reasons("") == []
+
+
+WARMING_UP = """
+I1125 23:45:11.523151 10 a.cc:363] "Generating warmup sample data for '16 tokens'"
+I1125 23:45:11.523484 10 a.cc:608] "model 'text_encoder' instance text_encoder_0_0 is running warmup sample '16 tokens' for iteration 1"
+I1125 23:45:18.933457 10 a.cc:363] "Generating warmup sample data for '8 of 128x160'"
+I1125 23:45:18.933460 10 a.cc:608] "model 'detector' instance detector_0_0 is running warmup sample '8 of 128x160' for iteration 1"
+I1125 23:45:18.933530 10 infer_request.cc:132] "[request id: <id_unknown>] Setting state from INITIALIZED to PENDING"
+"""  # noqa: E501, the lines are tritonserver's
+
+
+def test_what_is_warmed_up_is_told() -> None:
+    assert warm_up_step("") == "loading its models"
+    assert warm_up_step(WARMING_UP) == "warming up detector with 8 of 128x160"

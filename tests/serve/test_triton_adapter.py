@@ -58,6 +58,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     utils.get_input_tensor_by_name = lambda request, name: request.get(name)
     utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
     utils.MetricFamily = StandInMetricFamily
+    monkeypatch.setattr(StandInMetricFamily, "counted", {})
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     return lines
 
@@ -181,6 +182,7 @@ def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) ->
         "POSITION_IDS": ("int32", (1, 16)),
         "PHRASE_IDS": ("int32", (1, 16)),
     }
+    assert StandInMetricFamily.counted == {("gdino_preprocess_running", "preprocess"): 0}
     asked = DetectionRequest.from_bytes(good.outputs["REQUEST"][0, 0])
     assert asked == DetectionRequest(texts=("cat .",), image_hw=(40, 80), options=DetectionOptions())
     assert bad.error.code == "INVALID_ARG"

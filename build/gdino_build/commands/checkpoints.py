@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from gdino_build.commands.stage import Commands, resumable, seconds
+from gdino_build.commands.stage import Commands, above_zero, resumable
 from gdino_build.model import ARCHITECTURES
 from gdino_build.original_config import find_architecture
 from gdino_build.weights.sources import MIRROR_VARIABLE, SOURCE_NAMES
@@ -59,7 +59,7 @@ def register(commands: Commands) -> None:
     command.add_argument("--manifest", type=Path, metavar="FILE", help="instead of build/gdino_build/weights.toml")
     command.add_argument(
         "--timeout",
-        type=seconds,
+        type=above_zero,
         default=30.0,
         metavar="S",
         help="seconds without a byte after which a connection counts as broken (default: %(default)g)",

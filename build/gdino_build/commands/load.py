@@ -2,13 +2,19 @@
 
 import argparse
 import contextlib
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.commands.measure import add_dataset
-from gdino_build.commands.stage import Commands, add_random_weights, add_stage, check_files, count, folder_of, seconds
+from gdino_build.commands.stage import (
+    Commands,
+    above_zero,
+    add_random_weights,
+    add_stage,
+    check_files,
+    count,
+    folder_of,
+)
 from gdino_build.model import ARCHITECTURES, DEMO
 from gdino_build.profile import Profile
 from gdino_build.random_weights import random_state_dict
@@ -18,9 +24,9 @@ from gdino_core.errors import ConfigError, ServerError
 if TYPE_CHECKING:
     from gdino_build.accuracy.dataset import CocoDataset
     from gdino_build.accuracy.original import Original
+    from gdino_build.serve import RunningServer
 
 _MOST_PICTURES = 40  # of different sizes; they are sent again and again
-_PROBE_S = 20.0  # in which a soak measures what the server can answer
 _UNBOUNDED = 64  # requests in a queue that a soak takes for many where the profile sets no limit
 
 
@@ -33,7 +39,10 @@ def register(commands: Commands) -> None:
     bench.add_argument(
         "--concurrency", type=count, nargs="+", default=[1, 2, 4, 8, 16], help="levels (default: 1 2 4 8 16)"
     )
-    bench.add_argument("--seconds", type=seconds, default=4.0, help="of a window (default: %(default)s)")
+    bench.add_argument(
+        "--turns", type=count, default=1, help="of each level; 3 or more on a shared machine (default: 1)"
+    )
+    bench.add_argument("--seconds", type=above_zero, default=4.0, help="of a window (default: %(default)s)")
     bench.add_argument("--no-original", action="store_true", help="leave the original out")
     bench.add_argument(
         "--perf-analyzer", type=Path, default=Path(".venv-perf"), help="its environment (default: %(default)s)"
@@ -44,10 +53,10 @@ def register(commands: Commands) -> None:
     text = "hold twice the load that the server can answer, and tell errors, growth of memory and restarts"
     soak = add_stage(commands, "soak", _soak, text)
     _add_pictures(soak)
-    soak.add_argument("--minutes", type=seconds, default=10.0, help="how long (default: %(default)g)")
+    soak.add_argument("--minutes", type=above_zero, default=10.0, help="how long (default: %(default)g)")
     soak.add_argument(
         "--timeout",
-        type=seconds,
+        type=above_zero,
         help="seconds that a request may wait before a step (default: twice what a full queue takes)",
     )
 
@@ -63,43 +72,45 @@ def _bench(profile: Profile, arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from gdino_build.accuracy.original import original_running
-    from gdino_build.load.bench import BenchPlan, BenchReport, measure_levels
-    from gdino_build.load.contenders import BareEngine
-    from gdino_build.load.perf_analyzer import PerfAnalyzer
+    from gdino_build.load.bare_engine import BareEngine
+    from gdino_build.load.bench import Bench, measure_levels
+    from gdino_build.load.bench_figures import BenchReport
+    from gdino_build.load.perf_analyzer import PerfAnalyzer, write_requests
     from gdino_build.load.report import format_report, write_report
     from gdino_build.machine import describe_hardware
-    from gdino_build.serve import running_server
 
     folder = folder_of(profile, arguments)
     check_files([folder / "repository" / "manifest.json"])
     perf_analyzer = PerfAnalyzer(environment=arguments.perf_analyzer)
     perf_analyzer.check()
     dataset = _dataset(folder, arguments)
-    pictures = [picture.path.read_bytes() for picture in dataset.pictures]
+    original = None if arguments.no_original else _original(profile, dataset, arguments)
+    files = [picture.path for picture in dataset.pictures]
+    pictures = [file.read_bytes() for file in files]
+    requests_file = folder / "bench-requests.json"
+    write_requests(pictures, dataset.labels, requests_file)
+    concurrencies = arguments.concurrency * arguments.turns
     at_once = profile.serving.batches_at_once * profile.max_batch_size
     engine = BareEngine(folder / "engine", profile.openvino, profile.preprocess, pictures, dataset.labels, at_once)
-    original = None if arguments.no_original else _original(profile, dataset, arguments)
-    turns = []
-    bar = tqdm(total=len(arguments.concurrency), unit="level", disable=None)
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            running_server(
-                folder / "repository",
-                log_file=folder / "bench-server.log",
-                cache_bytes=profile.serving.cache_mib << 20,
-            )
+    with (
+        _serving(profile, folder, "bench-server.log") as server,
+        original_running(original, dataset) if original else contextlib.nullcontext() as answer,
+        tqdm(total=len(concurrencies), unit="level", disable=None) as bar,
+    ):
+        bench = Bench(
+            server=server,
+            perf_analyzer=perf_analyzer,
+            requests_file=requests_file,
+            engine=engine,
+            original=answer,
+            files=files,
+            seconds=arguments.seconds,
+            log_folder=folder,
         )
-        compared = None
-        if original:
-            process = stack.enter_context(original_running(original, dataset))
-            compared = (process, [picture.path for picture in dataset.pictures])
-        plan = BenchPlan(concurrencies=arguments.concurrency, seconds=arguments.seconds, folder=folder)
-        for turn in measure_levels(
-            server, perf_analyzer, engine, compared, pictures, dataset.labels, plan, bar.set_postfix_str
-        ):
+        turns = []
+        for turn in measure_levels(bench, concurrencies, bar.set_postfix_str):
             turns.append(turn)
             bar.update()
-    bar.close()
     report = BenchReport(
         hardware=describe_hardware(),
         profile=profile.name,
@@ -113,51 +124,34 @@ def _bench(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _soak(profile: Profile, arguments: argparse.Namespace) -> None:
-    import asyncio
+    from tqdm import tqdm
 
-    from gdino_build.load.soak import Load, Mix, hold_load, measure_capacity
-    from gdino_build.load.soak_verdict import SoakRun, format_verdict, judge
-    from gdino_build.machine import describe_hardware, session_processes
-    from gdino_build.serve import running_server
+    from gdino_build.load.mixed_load import Mix
+    from gdino_build.load.soak import SoakPlan, run_soak
+    from gdino_build.load.soak_verdict import format_verdict, judge
+    from gdino_build.machine import describe_hardware
 
-    folder, serving = folder_of(profile, arguments), profile.serving
+    folder = folder_of(profile, arguments)
     check_files([folder / "repository" / "manifest.json"])
     dataset = _dataset(folder, arguments)
     mix = Mix(pictures=[picture.path.read_bytes() for picture in dataset.pictures], labels=dataset.labels)
-    duration_s, queue_size = 60 * arguments.minutes, serving.max_queue_size or _UNBOUNDED
-    with running_server(
-        folder / "repository", log_file=folder / "soak-server.log", cache_bytes=serving.cache_mib << 20
-    ) as server:
-        clients = max(1, queue_size // 2)
-        capacity = asyncio.run(measure_capacity(server.grpc_url, mix, clients, min(_PROBE_S, duration_s)))
-        if not capacity:
-            raise ServerError("the server answered nothing", fix=f"its log says why: {server.log_file}")
-        timeout_s = arguments.timeout or 2 * queue_size / capacity
-        print(
-            f"the server answers {capacity:.3g} requests/s; it gets twice as many for {arguments.minutes:g} minutes, "
-            f"each of which may wait {timeout_s:.3g} s",
-            flush=True,
-        )
-        before = session_processes(server.pid)
-        load = Load(per_s=2 * capacity, seconds=duration_s, timeout_s=timeout_s)
-        with _sampling(server.pid, duration_s) as memory:
-            outcomes = asyncio.run(hold_load(server.grpc_url, mix, load))
-        after = session_processes(server.pid)
-    run = SoakRun(
-        outcomes=outcomes,
-        memory_bytes=memory,
-        processes_before=before,
-        processes_after=after,
-        # One step makes a request wait; then come the batches that are handed over together with it.
-        latest_s=timeout_s + 2 * serving.batches_at_once * profile.max_batch_size / capacity,
+    plan = SoakPlan(
+        seconds=60 * arguments.minutes,
+        queue_size=profile.serving.max_queue_size or _UNBOUNDED,
+        at_once=profile.serving.batches_at_once * profile.max_batch_size,
+        timeout_s=arguments.timeout,
     )
-    report = judge(run) | {
-        "hardware": describe_hardware(),
-        "profile": profile.name,
-        "minutes": arguments.minutes,
-        "capacity_per_s": round(capacity, 2),
-        "per_s": round(2 * capacity, 2),
-    }
+    with (
+        _serving(profile, folder, "soak-server.log") as server,
+        tqdm(total=round(plan.seconds), unit="s", disable=None) as bar,
+    ):
+
+        def progress(text: str, held_s: float) -> None:
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(held_s - bar.n)
+
+        run = run_soak(server, mix, plan, progress)
+    report = {"hardware": describe_hardware(), "profile": profile.name} | judge(run)
     print(format_verdict(report), end="")
     write_json(folder / "soak.json", report)
     write_text(folder / "soak.md", format_verdict(report))
@@ -166,30 +160,11 @@ def _soak(profile: Profile, arguments: argparse.Namespace) -> None:
         raise ServerError("; ".join(report["not_held"]), fix=f"see {folder / 'soak.json'} and the server's log")
 
 
-@contextlib.contextmanager
-def _sampling(leader: int, duration_s: float) -> Iterator[list[int]]:
-    """Note the memory of a session while a `with` block lasts, with a bar of its time."""
-    from tqdm import tqdm
+def _serving(profile: Profile, folder: Path, log_name: str) -> "contextlib.AbstractContextManager[RunningServer]":
+    from gdino_build.serve import running_server
 
-    from gdino_build.machine import session_bytes
-
-    samples: list[int] = []
-    done = threading.Event()
-    interval_s = min(5.0, duration_s / 20)
-
-    def sample() -> None:
-        with tqdm(total=round(duration_s), unit="s", disable=None) as bar:
-            while not done.wait(interval_s):
-                samples.append(session_bytes(leader))
-                bar.update(min(interval_s, bar.total - bar.n))
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        thread.join()
+    cache_bytes = profile.serving.cache_mib << 20
+    return running_server(folder / "repository", log_file=folder / log_name, cache_bytes=cache_bytes)
 
 
 def _dataset(folder: Path, arguments: argparse.Namespace) -> "CocoDataset":

@@ -200,6 +200,8 @@ def _engines(profile: Profile, arguments: argparse.Namespace) -> None:
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.accuracy.gate_check import check_gates
     from gdino_build.assemble import RepositoryPlan, assemble_repository
+    from gdino_build.engine import read_record
+    from gdino_build.memory.plan import check_plan, read_plan
 
     folder = folder_of(profile, arguments)
     exported = folder / "onnx" / "raw" / WEIGHTS_FILE_NAME
@@ -213,6 +215,10 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
         accepted=profile.accept_over_gate,
     ):
         print(f"accepted, because {profile.accept_over_gate}: {accepted}")
+    memory = read_plan(folder)
+    detector = folder / "engine" / f"{contract.MODEL_DETECTOR}.xml"
+    if memory and memory.is_of(read_record(detector).onnx_sha256, profile.openvino.to_parameters()):
+        check_plan(memory, profile.max_batch_size)
     plan = RepositoryPlan(
         sources=Path("model_repository"),
         engines=folder / "engine",

@@ -71,8 +71,8 @@ def size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def seconds(text: str) -> float:
-    """Read a time above 0."""
+def above_zero(text: str) -> float:
+    """Read a number above 0."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")

@@ -12,8 +12,8 @@ from pathlib import Path
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ServerError
 
-# It takes three windows and reports their mean, if they differ by less. On a shared machine they may differ by much, and
-# no report at all would be worse than the tail latencies that tell it.
+# It takes three windows and reports on all of them if they differ by less. On a shared machine they may differ by much,
+# and no report would be worse than one whose tail latencies tell it.
 _STABLE_PERCENT = 900
 
 

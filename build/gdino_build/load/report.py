@@ -51,7 +51,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         *_table(("requests in flight", *names), steps),
         "",
         f"bare engine in a loop, {report['engine_at_once']} pictures at once and the text encoded before: "
-        f"{report['engine_per_s']:.3g} pictures/s; the server makes {report['served_over_engine']:.2f} times as many",
+        f"{report['engine_per_s']:.3g} pictures/s; the server makes {report['served_over_engine']:.2f} times as many "
+        "as the engine just before",
     ]
     if report["original_per_s"]:
         lines += [

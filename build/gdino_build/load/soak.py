@@ -1,177 +1,90 @@
-"""Hold a mixed load above what a server can do, for minutes, and note every answer.
-
-Requests come at a fixed rate, whether the ones before are answered or not: as from many users. Among them are pictures
-of many sizes, captions, short and long lists of labels, both priorities, and some that have to be refused.
-"""
+"""Hold twice the load that a server can answer, and note its memory and its processes meanwhile."""
 
 import asyncio
-import random
-import time
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import tritonclient.grpc.aio as triton
-from tritonclient.grpc import InferInput
-from tritonclient.utils import InferenceServerException
+from gdino_build.load.mixed_load import Load, Mix, hold_load, measure_capacity
+from gdino_build.load.soak_verdict import SoakRun
+from gdino_build.machine import session_bytes, session_processes
+from gdino_build.serve import RunningServer
+from gdino_core.errors import ServerError
 
-from gdino_core import contract
-
-ANSWERED, REJECTED, REFUSED, FAILED = "answered", "rejected", "refused", "failed"
-_REJECTIONS = ("maximum queue size", "timeout expired")  # how Triton says that it has too much to do
-_BULK_SHARE, _GARBAGE_SHARE, _CAPTION_SHARE, _LONG_SHARE = 0.7, 0.02, 0.2, 0.01
-_LONG_LABELS = 150  # which fill more than one prompt
-_LEAST_ASKED = 2  # times that each client asks while the capacity is measured
-_LOST_S = 600.0  # a request without an answer for so long gets none
+_PROBE_S = 20.0
+_SAMPLES_INTERVAL_S = 5.0
+_LEAST_SAMPLES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one request.
+class SoakPlan:
+    """How to load a server.
 
     Attributes:
-        kind: ANSWERED; REJECTED because the server has too much to do; REFUSED because the request is bad, as it
-            should be; FAILED for anything else.
-        priority: of the request.
-        seconds: until the answer.
-        message: of an error.
+        seconds: how long.
+        queue_size: requests that wait before a step; more are rejected.
+        at_once: pictures that are handed to the engine together.
+        timeout_s: that a request may wait before a step; None: twice what a full queue takes.
     """
 
-    kind: str
-    priority: int
     seconds: float
-    message: str = ""
+    queue_size: int
+    at_once: int
+    timeout_s: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mix:
-    """What requests are made of.
-
-    Attributes:
-        pictures: encoded.
-        labels: to ask for.
-        seed: of the choice.
-    """
-
-    pictures: Sequence[bytes]
-    labels: Sequence[str]
-    seed: int = 0
-
-
-async def measure_capacity(grpc_url: str, mix: Mix, clients: int, seconds: float) -> float:
-    """Answers a second that a number of clients get who each wait for the last answer.
+def run_soak(server: RunningServer, mix: Mix, plan: SoakPlan, progress: Callable[[str, float], None]) -> SoakRun:
+    """Measure what a server answers, and send it twice as much.
 
     Args:
-        grpc_url: of the server, HOST:PORT.
+        server: that is ready.
         mix: what to send.
-        clients: fewer than the queues hold, or requests are rejected.
-        seconds: how long to ask, at least twice by each client.
+        plan: how.
+        progress: is told what happens, and the seconds that it has gone on.
+
+    Raises:
+        ServerError: it answers nothing.
     """
-    requests, answered = _Requests(mix), 0
-    async with triton.InferenceServerClient(grpc_url) as client:
-        started = time.monotonic()
-
-        async def keep_asking() -> None:
-            nonlocal answered
-            asked = 0
-            while asked < _LEAST_ASKED or time.monotonic() - started < seconds:
-                outcome = await _ask(client, requests.draw(), timeout_s=None)
-                answered += outcome.kind == ANSWERED
-                asked += 1
-
-        await asyncio.gather(*(keep_asking() for _ in range(clients)))
-    return answered / (time.monotonic() - started)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """How a mix is sent.
-
-    Attributes:
-        per_s: requests a second.
-        seconds: how long.
-        timeout_s: that a request may wait before a step.
-    """
-
-    per_s: float
-    seconds: float
-    timeout_s: float
+    progress("measuring what it can answer", 0.0)
+    clients = max(1, plan.queue_size // 2)  # nothing is rejected yet
+    capacity = asyncio.run(measure_capacity(server.grpc_url, mix, clients, min(_PROBE_S, plan.seconds)))
+    if not capacity:
+        raise ServerError("the server answered nothing", fix=f"its log says why: {server.log_file}")
+    timeout_s = plan.timeout_s or 2 * plan.queue_size / capacity
+    load = Load(per_s=2 * capacity, seconds=plan.seconds, timeout_s=timeout_s)
+    before = session_processes(server.pid)
+    text = f"{load.per_s:.3g} requests/s"
+    with _memory_sampled(server.pid, plan.seconds, lambda held_s: progress(text, held_s)) as memory_bytes:
+        outcomes = asyncio.run(hold_load(server.grpc_url, mix, load))
+    return SoakRun(
+        capacity_per_s=capacity,
+        load=load,
+        outcomes=outcomes,
+        memory_bytes=memory_bytes,
+        processes_before=before,
+        processes_after=session_processes(server.pid),
+        # One step makes a request wait; then come the batches that are handed over together with it.
+        latest_s=timeout_s + 2 * plan.at_once / capacity,
+    )
 
 
-async def hold_load(grpc_url: str, mix: Mix, load: Load) -> list[Outcome]:
-    """Send requests at a fixed rate, and wait for the last answers; what became of each."""
-    requests, tasks = _Requests(mix), []
-    async with triton.InferenceServerClient(grpc_url) as client:
-        started = time.monotonic()
-        for number in range(round(load.per_s * load.seconds)):
-            await asyncio.sleep(max(0.0, started + number / load.per_s - time.monotonic()))
-            tasks.append(asyncio.create_task(_ask(client, requests.draw(), load.timeout_s)))
-        return await asyncio.gather(*tasks)
+@contextlib.contextmanager
+def _memory_sampled(leader: int, seconds: float, progress: Callable[[float], None]) -> Iterator[list[int]]:
+    """Note the memory of a session at equal intervals while a `with` block lasts."""
+    interval_s = min(_SAMPLES_INTERVAL_S, seconds / _LEAST_SAMPLES)
+    samples: list[int] = []
+    done = threading.Event()
 
+    def sample() -> None:
+        while not done.wait(interval_s):
+            samples.append(session_bytes(leader))
+            progress(min(interval_s * len(samples), seconds))
 
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    inputs: list[InferInput]
-    priority: int
-    is_bad: bool
-
-
-class _Requests:
-    """Draws requests of a mix; tensors are made once."""
-
-    def __init__(self, mix: Mix) -> None:
-        self._random = random.Random(mix.seed)
-        self._pictures = [_bytes_tensor(contract.IMAGE, [picture]) for picture in mix.pictures]
-        self._garbage = _bytes_tensor(contract.IMAGE, [mix.pictures[0][:500]])
-        labels = [label.encode() for label in mix.labels]
-        self._captions = [_bytes_tensor(contract.PROMPT, [b" . ".join(labels[:count])]) for count in (1, 3, 6)]
-        self._lists = [_bytes_tensor(contract.PROMPT, labels[:count]) for count in (2, 5, len(labels))]
-        many = [b"%s number %d" % (labels[index % len(labels)], index) for index in range(_LONG_LABELS)]
-        self._long = _bytes_tensor(contract.PROMPT, many)
-
-    def draw(self) -> _Request:
-        choose = self._random
-        is_bad = choose.random() < _GARBAGE_SHARE
-        kind = choose.random()
-        if kind < _LONG_SHARE:
-            prompt = self._long
-        else:
-            prompt = choose.choice(self._captions if kind < _LONG_SHARE + _CAPTION_SHARE else self._lists)
-        priority = contract.PRIORITY_BULK if choose.random() < _BULK_SHARE else contract.PRIORITY_INTERACTIVE
-        picture = self._garbage if is_bad else choose.choice(self._pictures)
-        return _Request(inputs=[picture, prompt], priority=priority, is_bad=is_bad)
-
-
-async def _ask(client: Any, request: _Request, timeout_s: float | None) -> Outcome:
-    started = time.monotonic()
+    thread = threading.Thread(target=sample)
+    thread.start()
     try:
-        await client.infer(
-            contract.MODEL_GROUNDING_DINO,
-            request.inputs,
-            priority=request.priority,
-            timeout=timeout_s and round(timeout_s * 1e6),
-            client_timeout=_LOST_S,
-        )
-    except InferenceServerException as error:
-        kind, message = _kind_of(error, request), f"{error.status()}: {error.message()}"
-    else:
-        kind, message = (FAILED, "a damaged picture was answered") if request.is_bad else (ANSWERED, "")
-    return Outcome(kind=kind, priority=request.priority, seconds=time.monotonic() - started, message=message)
-
-
-def _kind_of(error: InferenceServerException, request: _Request) -> str:
-    code, message = str(error.status()), error.message() or ""
-    if code.endswith("UNAVAILABLE") and any(reason in message for reason in _REJECTIONS):
-        return REJECTED
-    if code.endswith("INVALID_ARGUMENT") and request.is_bad:
-        return REFUSED
-    return FAILED
-
-
-def _bytes_tensor(name: str, elements: Sequence[bytes]) -> InferInput:
-    array = np.empty((1, len(elements)), dtype=np.object_)
-    array[0, :] = elements
-    tensor = InferInput(name, list(array.shape), "BYTES")
-    tensor.set_data_from_numpy(array)
-    return tensor
+        yield samples
+    finally:
+        done.set()
+        thread.join()

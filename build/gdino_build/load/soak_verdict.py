@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from gdino_build.load.soak import ANSWERED, FAILED, Outcome
+from gdino_build.load.mixed_load import ANSWERED, FAILED, Load, Outcome
 from gdino_core import contract
 
 MOST_GROWTH = 0.02
@@ -19,6 +19,8 @@ class SoakRun:
     """What was seen.
 
     Attributes:
+        capacity_per_s: requests a second that the server answers.
+        load: that it was sent.
         outcomes: of all requests.
         memory_bytes: of the server and its models, at equal intervals.
         processes_before: of the server, with their command lines.
@@ -26,6 +28,8 @@ class SoakRun:
         latest_s: that an answer may come: what a request may wait, and the work on it.
     """
 
+    capacity_per_s: float
+    load: Load
     outcomes: Sequence[Outcome]
     memory_bytes: Sequence[int]
     processes_before: Mapping[int, str]
@@ -53,6 +57,11 @@ def judge(run: SoakRun) -> dict[str, Any]:
         if one["p99_ms"] > 1000 * run.latest_s:
             not_held.append(f"p99 of {name} requests is {one['p99_ms']:.0f} ms, more than {1000 * run.latest_s:.0f}")
     return {
+        "minutes": round(run.load.seconds / 60, 2),
+        "capacity_per_s": round(run.capacity_per_s, 2),
+        "per_s": round(run.load.per_s, 2),
+        "answered_per_s": round(kinds[ANSWERED] / run.load.seconds, 2),
+        "timeout_s": round(run.load.timeout_s, 2),
         "requests": len(run.outcomes),
         **{kind: kinds[kind] for kind in ("answered", "rejected", "refused", "failed")},
         "latency": latencies,
@@ -79,11 +88,12 @@ def memory_growth(samples: Sequence[int]) -> float:
 def format_verdict(report: Mapping[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
-        f"{report['profile']}, {report['minutes']:g} minutes at {report['per_s']:.0f} requests/s, twice the "
-        f"{report['capacity_per_s']:.0f} that it answers; {report['hardware']}",
+        f"{report['profile']}, {report['minutes']:g} minutes at {report['per_s']:.3g} requests/s, twice the "
+        f"{report['capacity_per_s']:.3g} that it answered before; {report['hardware']}",
         "",
         f"{report['requests']} requests: {report['answered']} answered, {report['rejected']} rejected (queue full, or "
-        f"waited too long), {report['refused']} refused (bad picture), {report['failed']} failed",
+        f"waited more than {report['timeout_s']:g} s), {report['refused']} refused (bad picture), "
+        f"{report['failed']} failed; {report['answered_per_s']:.3g} answers/s",
         "",
         "| priority | answered | p50 ms | p95 ms | p99 ms |",
         "|---|---|---|---|---|",

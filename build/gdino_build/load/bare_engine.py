@@ -1,4 +1,4 @@
-"""What the server is compared with: its own engine without it, and the original, on the same pictures and labels."""
+"""What the server is compared with: its own engine without it, on the same pictures and labels."""
 
 import time
 from collections.abc import Sequence

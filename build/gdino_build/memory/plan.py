@@ -111,7 +111,12 @@ def check_plan(plan: MemoryPlan, max_batch_size: int) -> None:
 def read_plan(folder: Path) -> MemoryPlan | None:
     """Read the plan in the folder of a profile; None where there is none."""
     path = folder / PLAN_FILE_NAME
-    return MemoryPlan.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return MemoryPlan.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is no memory plan: {error!r}", fix="remove it, or run make plan-memory") from error
 
 
 def format_plan(plan: MemoryPlan, max_batch_size: int) -> str:

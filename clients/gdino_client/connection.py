@@ -63,7 +63,7 @@ class Connection:
         Raises:
             RequestRejected: the server cannot open this machine's shared memory; else as infer().
         """
-        with self._translated(timeout_s), self._pixels.tensor_of(pixels, timeout_s) as tensor:
+        with self._translated(timeout_s), self._pixels.tensor_of(pixels) as tensor:
             yield tensor
 
     def infer(self, model: str, inputs: Sequence[InferInput], timeout_s: float, *, bulk: bool = False) -> InferResult:

@@ -18,7 +18,7 @@ from tritonclient.utils import shared_memory as regions
 from gdino_core import contract
 from gdino_core.errors import RequestRejected, ServerUnavailable
 
-_CALL_TIMEOUT_S = 2.0  # for the server to forget a region
+_CALL_TIMEOUT_S = 2.0  # for the server to open or forget a region
 _CLOSE_TIMEOUT_S = 10.0  # for it to be done with the pixels of requests whose answer nobody waited for
 _GRANULE_BYTES = 1 << 20  # regions are multiples of this, so that pictures of about one size share them
 
@@ -45,18 +45,17 @@ class SharedPixels:
         self._lock = threading.Lock()
 
     @contextmanager
-    def tensor_of(self, pixels: npt.NDArray[np.uint8], timeout_s: float) -> Iterator[InferInput]:
+    def tensor_of(self, pixels: npt.NDArray[np.uint8]) -> Iterator[InferInput]:
         """Give the tensor IMAGE_RGB of a request that is sent within the `with` block.
 
         Args:
             pixels: uint8 [H, W, 3], RGB in [0, 255].
-            timeout_s: for the server to open the region.
 
         Raises:
             RequestRejected: the server cannot open this machine's shared memory.
         """
         self._forget_given_up()
-        region = self._take(pixels.nbytes, timeout_s)
+        region = self._take(pixels.nbytes)
         try:
             regions.set_shared_memory_region(region.handle, [np.ascontiguousarray(pixels)])
             tensor = InferInput(contract.IMAGE_RGB, [1, *pixels.shape], "UINT8")
@@ -77,38 +76,39 @@ class SharedPixels:
         while not self._forget_given_up() and time.monotonic() < deadline_s:
             time.sleep(0.02)
 
-    def _take(self, byte_size: int, timeout_s: float) -> _Region:
+    def _take(self, byte_size: int) -> _Region:
         with self._lock:
             for index, region in enumerate(self._idle):
                 if region.byte_size >= byte_size:
                     return self._idle.pop(index)
-        return self._create(-(-byte_size // _GRANULE_BYTES) * _GRANULE_BYTES, timeout_s)
+        return self._create(-(-byte_size // _GRANULE_BYTES) * _GRANULE_BYTES)
 
-    def _create(self, byte_size: int, timeout_s: float) -> _Region:
+    def _create(self, byte_size: int) -> _Region:
         name = f"gdino_client_{os.getpid()}_{secrets.token_hex(8)}"
         handle = regions.create_shared_memory_region(name, f"/{name}", byte_size, create_only=True)
+        region = _Region(name=name, byte_size=byte_size, handle=handle)
         try:
-            self._triton.register_system_shared_memory(name, f"/{name}", byte_size, client_timeout=timeout_s)
-        except InferenceServerException as error:
-            regions.destroy_shared_memory_region(handle)
-            if "shared memory" not in (error.message() or ""):
+            self._triton.register_system_shared_memory(name, f"/{name}", byte_size, client_timeout=_CALL_TIMEOUT_S)
+        except BaseException as error:
+            self._give_up(region)  # an answer that came too late says nothing of what the server has open
+            if not isinstance(error, InferenceServerException) or "shared memory" not in (error.message() or ""):
                 raise
             raise RequestRejected(
                 f"the server at {self._url} cannot open this machine's shared memory: {error.message()}",
                 fix="run the client on the server's host (in containers: --ipc=host on both), or without shared_memory",
             ) from error
-        return _Region(name=name, byte_size=byte_size, handle=handle)
+        return region
 
     def _give_up_idle(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
-        for region in idle:
-            self._give_up(region)
+        self._give_up(*idle)
 
-    def _give_up(self, region: _Region) -> None:
-        regions.destroy_shared_memory_region(region.handle)  # the memory lives on while the server has it open
+    def _give_up(self, *given_up: _Region) -> None:
+        for region in given_up:
+            regions.destroy_shared_memory_region(region.handle)  # the memory lives on while the server has it open
         with self._lock:
-            self._given_up.append(region.name)
+            self._given_up += [region.name for region in given_up]
         self._forget_given_up()
 
     def _forget_given_up(self) -> bool:
@@ -124,5 +124,6 @@ class SharedPixels:
         try:
             self._triton.unregister_system_shared_memory(name, client_timeout=_CALL_TIMEOUT_S)
         except InferenceServerException as error:
-            return "in use" in (error.message() or "")  # else the server is gone, and its regions with it
+            is_slow = error.status() == "StatusCode.DEADLINE_EXCEEDED"
+            return is_slow or "in use" in (error.message() or "")  # else the server is gone, and its regions with it
         return False

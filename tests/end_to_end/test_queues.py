@@ -159,12 +159,19 @@ def foreground(repository: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
+def wait_until_preprocessed(url: str, requests: int) -> None:
+    with InferenceServerClient(url) as triton:
+        while triton.get_inference_statistics("preprocess").model_stats[0].inference_count < requests:
+            time.sleep(0.01)
+
+
 def test_a_server_that_is_told_to_stop_answers_what_it_has_accepted() -> None:
     with foreground(REPOSITORY) as (process, url), Client(url) as client, ThreadPoolExecutor(40) as pool:
         alone = client.detect(PICTURE, PROMPT)
         accepted = [pool.submit(client.detect, PICTURE, PROMPT) for _ in range(40)]
-        time.sleep(0.2)  # they wait
+        wait_until_preprocessed(url, 1 + len(accepted))  # what has not begun is refused, not lost
         process.send_signal(signal.SIGTERM)
+        assert not all(future.done() for future in accepted)
         assert [future.result().labels for future in accepted] == [alone.labels] * len(accepted)
         assert process.wait(timeout=30) == 0
         with pytest.raises(ServerUnavailable):

@@ -232,7 +232,7 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
-    from gdino_build.serve import serve
+    from gdino_build.serve import DRAIN_TIMEOUT_S, serve
     from gdino_build.server_ports import ServerPorts
 
     folder = folder_of(profile, arguments)
@@ -241,4 +241,5 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
         ports=ServerPorts.from_environment(os.environ),
         log_file=folder / "server.log",
         cache_bytes=profile.serving.cache_mib << 20,
+        drain_timeout_s=max(DRAIN_TIMEOUT_S, profile.serving.queue_timeout_ms / 1000),
     )

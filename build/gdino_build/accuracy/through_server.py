@@ -16,8 +16,8 @@ from gdino_build.machine import session_peak_bytes
 from gdino_build.serve import RunningServer, running_server
 from gdino_build.server_ports import ServerPorts
 from gdino_client import Client
-from gdino_core.chunks import encode_chunks
 from gdino_core.errors import ConfigError, PromptError
+from gdino_core.prompt import encode_prompt
 
 # Average precision ranks everything, so nothing is thrown away by score; 300 is the original's num_select.
 BOX_THRESHOLD: Final = 0.0
@@ -129,7 +129,7 @@ def check_labels(dataset: CocoDataset, text_buckets: tuple[int, ...]) -> None:
         PromptError: they do not fit into one prompt, or one has no letter, digit or sign.
     """
     try:
-        encode_chunks(dataset.labels, text_buckets)
+        encode_prompt(dataset.labels, text_buckets)
     except PromptError as error:
         raise PromptError(
             f"the {len(dataset.labels)} categories of {dataset.file} make no prompt: {error.message}",

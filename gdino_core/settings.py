@@ -114,7 +114,7 @@ def _check_resolution_buckets(buckets: tuple[tuple[int, int], ...], short_side: 
             if not any(height >= needed[0] and width >= needed[1] for height, width in buckets):
                 raise ConfigError(
                     f"no resolution bucket holds a picture resized to {needed[0]}x{needed[1]} (height x width)",
-                    fix=f"add {_round_up(remedy[0])}x{_round_up(remedy[1])} to resolution_buckets",
+                    fix=f"add {round_up_to_stride(remedy[0])}x{round_up_to_stride(remedy[1])} to resolution_buckets",
                 )
 
 
@@ -130,7 +130,8 @@ def _check_text_buckets(buckets: tuple[int, ...]) -> None:
         )
 
 
-def _round_up(side: int) -> int:
+def round_up_to_stride(side: int) -> int:
+    """The smallest multiple of STRIDE that is not below a side."""
     return -(-side // STRIDE) * STRIDE
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError, ImageError
 from gdino_core.image import choose_bucket, resized_hw
-from gdino_core.settings import PreprocessSettings
+from gdino_core.settings import PreprocessSettings, round_up_to_stride
 
 Size = tuple[int, int]  # height, width
 SizeCounts = Mapping[Size, int]  # how many pictures have each size
@@ -89,7 +88,9 @@ def mean_padding(uses: Sequence[BucketUse]) -> float:
 
 def add_buckets(sizes: SizeCounts, settings: PreprocessSettings, count: int) -> PreprocessSettings:
     """Add so many buckets, each the one that saves most padding; fewer where none is left that saves any."""
-    candidates = sorted({(_round_up(height), _round_up(width)) for height, width in _resized(sizes, settings)})
+    candidates = sorted(
+        {(round_up_to_stride(height), round_up_to_stride(width)) for height, width in _resized(sizes, settings)}
+    )
     for _ in range(count):
         best = min(
             (replace(settings, resolution_buckets=(*settings.resolution_buckets, one)) for one in candidates),
@@ -122,7 +123,3 @@ def _resized(sizes: SizeCounts, settings: PreprocessSettings) -> Counter[Size]:
 
 def _padding(size: Size, bucket: Size) -> float:
     return 1 - size[0] * size[1] / (bucket[0] * bucket[1])
-
-
-def _round_up(side: int) -> int:
-    return -(-side // STRIDE) * STRIDE

@@ -1,9 +1,12 @@
-"""Write a file that appears only when it is whole."""
+"""Write files that appear only when they are whole."""
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -16,4 +19,11 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_figure(path: Path, figure: "Figure", dpi: int) -> None:
+    """Draw a figure of matplotlib as PNG under a temporary name, then rename it."""
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, dpi=dpi, format="png")
     os.replace(partial, path)

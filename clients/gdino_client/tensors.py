@@ -15,7 +15,7 @@ from gdino_core.errors import ServerError, ThresholdError
 
 def image_tensor(image: bytes) -> InferInput:
     """Return the tensor of an encoded picture."""
-    return _bytes_tensor(contract.IMAGE, [image])
+    return bytes_tensor(contract.IMAGE, [image])
 
 
 def request_tensors(
@@ -32,7 +32,7 @@ def request_tensors(
     Raises:
         ThresholdError: `max_detections` is no INT32. The ranges are for the server to check.
     """
-    tensors = [_bytes_tensor(contract.PROMPT, prompt.elements)]
+    tensors = [bytes_tensor(contract.PROMPT, prompt.elements)]
     for name, value in (
         (contract.BOX_THRESHOLD, box_threshold),
         (contract.TEXT_THRESHOLD, text_threshold),
@@ -86,7 +86,8 @@ def _output(result: InferResult, name: str) -> npt.NDArray[Any]:
     return array
 
 
-def _bytes_tensor(name: str, elements: Sequence[bytes]) -> InferInput:
+def bytes_tensor(name: str, elements: Sequence[bytes]) -> InferInput:
+    """Return a tensor BYTES [1,n]."""
     array = np.empty((1, len(elements)), dtype=np.object_)  # filled, not np.array(): that would look into bytes
     array[0, :] = elements
     return _tensor(name, "BYTES", array)

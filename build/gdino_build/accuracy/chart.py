@@ -1,11 +1,11 @@
 """Draw the accuracy of all precisions against their size and latency, with the gates."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.accuracy.gates import gate_of
 from gdino_build.accuracy.table import Row, Table
+from gdino_build.whole_file import write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,9 +33,7 @@ def draw_table(table: Table, path: Path) -> None:
         axes.grid(axis="y", alpha=0.3)
     _draw_latency(latency, table)
     figure.suptitle(f"{table.scenes} pictures, {table.hardware}", fontsize=9)
-    temporary = path.with_suffix(".partial")
-    figure.savefig(temporary, dpi=110, format="png")
-    os.replace(temporary, path)
+    write_figure(path, figure, dpi=110)
 
 
 def _bar(axes: "Axes", row: Row, value: float, gate: float | None, figure: str) -> None:

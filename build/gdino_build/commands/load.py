@@ -14,10 +14,10 @@ from gdino_build.commands.stage import (
     check_files,
     count,
     folder_of,
+    write_random_weights,
 )
 from gdino_build.model import ARCHITECTURES, DEMO
 from gdino_build.profile import Profile
-from gdino_build.random_weights import random_state_dict
 from gdino_build.whole_file import write_json, write_text
 from gdino_core.errors import ConfigError, ServerError
 
@@ -185,19 +185,13 @@ def _dataset(folder: Path, arguments: argparse.Namespace) -> "CocoDataset":
 
 def _original(profile: Profile, dataset: "CocoDataset", arguments: argparse.Namespace) -> "Original | None":
     """What the original is run with: the demo's checkpoint, or random weights, for speed does not depend on them."""
-    import safetensors.torch
-
     from gdino_build.accuracy.original import Original
 
     architecture = profile.architecture
     if architecture not in ARCHITECTURES.values():
         print(f"the original is left out: it has no configuration {architecture.name}")
         return None
-    weights = profile.checkpoint
-    if architecture != DEMO:
-        weights = arguments.out / "random" / f"{architecture.name}.safetensors"
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(random_state_dict(architecture), weights)
+    weights = profile.checkpoint if architecture == DEMO else write_random_weights(architecture, arguments.out)
     original = Original(
         root=Path.cwd(),
         environment=arguments.reference,

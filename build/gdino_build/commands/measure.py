@@ -16,10 +16,10 @@ from gdino_build.commands.stage import (
     model_of,
     resumable,
     size,
+    write_random_weights,
 )
 from gdino_build.model import ARCHITECTURES, DEMO
 from gdino_build.profile import Profile, load_profile
-from gdino_build.random_weights import random_state_dict
 from gdino_build.whole_file import write_json
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ParityError
@@ -168,8 +168,6 @@ def _gpu_check(arguments: argparse.Namespace) -> None:
 
 
 def _bench_engine(arguments: argparse.Namespace) -> None:
-    import safetensors.torch
-
     from gdino_build.bench_engine import format_timings, original_timed, time_interleaved
 
     profiles = [load_profile(name) for name in arguments.profiles]
@@ -185,9 +183,7 @@ def _bench_engine(arguments: argparse.Namespace) -> None:
             "only official architectures have an original to compare with", fix="choose a shipped profile"
         )
     # What the original is given need not be what the engines were made of: time does not depend on it.
-    weights = arguments.out / "random" / f"{architecture.name}.safetensors"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(random_state_dict(architecture), weights)
+    weights = write_random_weights(architecture, arguments.out)
     with original_timed(
         root=Path.cwd(),
         environment=Path(".venv-reference"),

@@ -4,7 +4,7 @@ import argparse
 import math
 from functools import partial
 
-from gdino_build.commands.stage import Commands, add_stage, check_files, folder_of
+from gdino_build.commands.stage import Commands, above_zero, add_stage, check_files, folder_of
 from gdino_build.profile import Profile
 from gdino_build.whole_file import write_json
 from gdino_core import contract
@@ -16,7 +16,7 @@ def register(commands: Commands) -> None:
     text = "measure memory by bucket and batch, and refuse a profile that does not fit"
     plan = add_stage(commands, "plan-memory", _plan_memory, text)
     plan.add_argument(
-        "--memory-gib", type=float, help="of the machine to plan for (default: this one, or its container)"
+        "--memory-gib", type=above_zero, help="of the machine to plan for (default: this one, or its container)"
     )
 
 

@@ -14,7 +14,7 @@ from gdino_core import contract
 from gdino_core.errors import ExportError
 
 if TYPE_CHECKING:
-    from gdino_build.model import GroundingDino
+    from gdino_build.model import GroundingDino, ModelConfig
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -94,6 +94,16 @@ def check_files(paths: list[Path]) -> None:
     for path in paths:
         if not path.is_file():
             raise ExportError(f"{path} does not exist", fix="run the stages before this one, or make repository")
+
+
+def write_random_weights(architecture: "ModelConfig", out: Path) -> Path:
+    """Write random weights for the original, whose speed does not depend on them; returns the file."""
+    import safetensors.torch
+
+    path = out / "random" / f"{architecture.name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(random_state_dict(architecture), path)
+    return path
 
 
 def model_of(profile: Profile, arguments: argparse.Namespace) -> "GroundingDino":

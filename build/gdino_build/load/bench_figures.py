@@ -7,6 +7,7 @@ from typing import Any
 
 from gdino_build.load.perf_analyzer import LevelTimes
 from gdino_build.load.step_times import StepTimes
+from gdino_core import contract
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class Level:
             "p50_ms": self.times.p50_ms,
             "p95_ms": self.times.p95_ms,
             "p99_ms": self.times.p99_ms,
-            "mean_batch": round(self.steps["detector"].mean_batch, 2),
+            "mean_batch": round(self.steps[contract.MODEL_DETECTOR].mean_batch, 2),
             "cores": round(self.cores, 2),
             "memory_bytes": self.memory_bytes,
             "steps": {

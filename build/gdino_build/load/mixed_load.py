@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tritonclient.grpc.aio as triton
 from tritonclient.grpc import InferInput
 from tritonclient.utils import InferenceServerException
 
+from gdino_client.tensors import bytes_tensor
 from gdino_core import contract
 
 ANSWERED, REJECTED, REFUSED, FAILED = "answered", "rejected", "refused", "failed"
@@ -122,13 +122,13 @@ class _Requests:
 
     def __init__(self, mix: Mix) -> None:
         self._random = random.Random(mix.seed)
-        self._pictures = [_bytes_tensor(contract.IMAGE, [picture]) for picture in mix.pictures]
-        self._garbage = _bytes_tensor(contract.IMAGE, [mix.pictures[0][:500]])
+        self._pictures = [bytes_tensor(contract.IMAGE, [picture]) for picture in mix.pictures]
+        self._garbage = bytes_tensor(contract.IMAGE, [mix.pictures[0][:500]])
         labels = [label.encode() for label in mix.labels]
-        self._captions = [_bytes_tensor(contract.PROMPT, [b" . ".join(labels[:count])]) for count in (1, 3, 6)]
-        self._lists = [_bytes_tensor(contract.PROMPT, labels[:count]) for count in (2, 5, len(labels))]
+        self._captions = [bytes_tensor(contract.PROMPT, [b" . ".join(labels[:count])]) for count in (1, 3, 6)]
+        self._lists = [bytes_tensor(contract.PROMPT, labels[:count]) for count in (2, 5, len(labels))]
         many = [b"%s number %d" % (labels[index % len(labels)], index) for index in range(_LONG_LABELS)]
-        self._long = _bytes_tensor(contract.PROMPT, many)
+        self._long = bytes_tensor(contract.PROMPT, many)
 
     def draw(self) -> _Request:
         choose = self._random
@@ -167,11 +167,3 @@ def _kind_of(error: InferenceServerException, request: _Request) -> str:
     if code.endswith("INVALID_ARGUMENT") and request.is_bad:
         return REFUSED
     return FAILED
-
-
-def _bytes_tensor(name: str, elements: Sequence[bytes]) -> InferInput:
-    array = np.empty((1, len(elements)), dtype=np.object_)
-    array[0, :] = elements
-    tensor = InferInput(name, list(array.shape), "BYTES")
-    tensor.set_data_from_numpy(array)
-    return tensor

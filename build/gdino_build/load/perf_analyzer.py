@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from tritonclient.utils import serialize_byte_tensor
+
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ServerError
 
@@ -116,6 +119,6 @@ def read_report(content: str) -> LevelTimes:
 
 
 def _tensor(elements: Sequence[bytes]) -> dict[str, object]:
-    # As on the wire: each element with its length before it.
-    content = b"".join(len(element).to_bytes(4, "little") + element for element in elements)
-    return {"b64": base64.b64encode(content).decode(), "shape": [len(elements)]}
+    array = np.empty(len(elements), dtype=np.object_)
+    array[:] = elements
+    return {"b64": base64.b64encode(serialize_byte_tensor(array).item()).decode(), "shape": [len(elements)]}

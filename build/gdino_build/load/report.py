@@ -1,11 +1,10 @@
 """Write what `make bench` measured: for programs, to read, and to look at."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdino_build.whole_file import write_json, write_text
+from gdino_build.whole_file import write_figure, write_json, write_text
 
 _HEAD = ("requests in flight", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "mean batch", "cores", "memory, MiB")
 
@@ -97,6 +96,4 @@ def _draw(report: Mapping[str, Any], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(f"{report['profile']}; {report['hardware']}", fontsize=9)
-    temporary = path.with_suffix(".partial")
-    figure.savefig(temporary, dpi=110, format="png")
-    os.replace(temporary, path)
+    write_figure(path, figure, dpi=110)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gdino_build.precision.sensitivity import Sensitivity
-from gdino_build.whole_file import write_json
+from gdino_build.whole_file import write_figure, write_json
 
 _MOST_ROWS = 30  # of the table and the chart; the JSON has all
 
@@ -39,7 +39,7 @@ def draw_sensitivities(found: Sequence[Sensitivity], precision: str, path: Path)
     axes.set_xscale("log")
     axes.set_xlabel(f"mean difference of boxes, fraction of the picture, when the group alone is {precision.upper()}")
     axes.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=100)
+    write_figure(path, figure, dpi=100)
 
 
 def _by_error(found: Sequence[Sensitivity]) -> list[Sensitivity]:

@@ -7,7 +7,7 @@ each prompt alone: a label sees no other label, whether in its own prompt or not
 from collections.abc import Sequence
 from functools import lru_cache
 
-from gdino_core.contract import MAX_CHUNKS, MAX_TOKENS
+from gdino_core.contract import MAX_TOKENS
 from gdino_core.errors import PromptError
 from gdino_core.prompt import EncodedPrompt, check_texts, encode_prompt, pack_labels, tokenize_labels
 
@@ -15,19 +15,20 @@ _CLS_AND_SEP = 2
 
 
 @lru_cache(maxsize=64)
-def encode_chunks(texts: tuple[str, ...], text_buckets: tuple[int, ...]) -> tuple[EncodedPrompt, ...]:
+def encode_chunks(texts: tuple[str, ...], text_buckets: tuple[int, ...], max_prompts: int) -> tuple[EncodedPrompt, ...]:
     """Encode a caption or labels, labels in as few prompts as hold them, of equal length.
 
     Args:
         texts: one caption, or two labels or more.
         text_buckets: the padded lengths T to choose from.
+        max_prompts: most prompts that labels may fill.
 
     Returns:
         Prompts with the same T; of labels that fit into one prompt, that of `encode_prompt`. The same objects for the
         same arguments.
 
     Raises:
-        PromptError: there is no text, a label has no token or too many, or there are more than MAX_CHUNKS prompts.
+        PromptError: there is no text, a label has no token or too many, or there are more than max_prompts prompts.
     """
     check_texts(texts)
     if len(texts) == 1:
@@ -37,10 +38,10 @@ def encode_chunks(texts: tuple[str, ...], text_buckets: tuple[int, ...]) -> tupl
     sizes = [len(label_ids) + 1 for label_ids in ids_by_label]  # with the "." after it
     _check_longest(sizes, texts, limit)
     ends = _ends_of_chunks(sizes, limit)
-    if len(ends) > MAX_CHUNKS:
+    if len(ends) > max_prompts:
         raise PromptError(
             f"PROMPT has {len(texts)} labels of {sum(sizes)} tokens, which fill {len(ends)} prompts of {limit}; "
-            f"the limit is {MAX_CHUNKS}",
+            f"the limit is {max_prompts}",
             fix="split the labels over several requests",
         )
     starts = [0, *ends[:-1]]

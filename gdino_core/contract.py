@@ -55,7 +55,6 @@ DEFAULT_BOX_THRESHOLD: Final = 0.35
 DEFAULT_TEXT_THRESHOLD: Final = 0.25
 DEFAULT_MAX_DETECTIONS: Final = 300
 MAX_TOKENS: Final = 256  # [CLS] and [SEP] included; the width the model was trained with
-MAX_CHUNKS: Final = 64  # of MAX_TOKENS each, that a list of labels may take
 STRIDE: Final = 32  # H and W of PIXELS are multiples of the backbone's stride
 
 

@@ -14,9 +14,11 @@ from typing import Any, Final, Self
 
 from gdino_core.batching import Answers, Batch, NamedArrays, gather, plan_batches
 from gdino_core.errors import ConfigError, ServerError
+from gdino_core.processors import count_processors
 
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
 INFERENCE_PRECISIONS: Final = ("f32", "bf16", "f16")
+_KEPT_OPERATORS: Final = 500
 _THREADS = "openvino_threads"
 _INFERENCE_PRECISION = "openvino_inference_precision"
 _STREAMS = "openvino_streams"
@@ -28,7 +30,7 @@ class OpenVinoSettings:
     """How an engine is compiled for this machine.
 
     Attributes:
-        threads: of one inference; 0 leaves the choice to OpenVINO.
+        threads: of one inference; 0 leaves the choice to OpenVINO, within the time that the container gets.
         inference_precision: what FP32 operators compute in. OpenVINO's own choice is bf16 on processors that have
             it, without a word, so it is always said.
         streams: batches that run side by side when several wait, each on its share of the threads; 0: one a thread. It
@@ -69,7 +71,7 @@ class OpenVinoSettings:
 
     def streams_here(self) -> int:
         """Batches that run side by side on this machine."""
-        return self.streams or self.threads or len(os.sched_getaffinity(0))
+        return self.streams or self.threads or count_processors()
 
     def to_properties(self, streams: int = 1) -> dict[str, str | int]:
         """Return the settings as OpenVINO's compile_model takes them, for so many batches side by side."""
@@ -77,8 +79,14 @@ class OpenVinoSettings:
             "INFERENCE_PRECISION_HINT": self.inference_precision,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": streams,
+            # Prepared operators that are kept of each kind. Sizes, batches and prompts make so many combinations that
+            # memory would grow for hours, at OpenVINO's own 5,000.
+            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_OPERATORS,
         }
-        return properties | ({"INFERENCE_NUM_THREADS": self.threads} if self.threads else {})
+        # OpenVINO counts the processors that it may run on, not the share of their time that a container gets.
+        is_limited = count_processors() < len(os.sched_getaffinity(0))
+        threads = self.threads or (count_processors() if is_limited else 0)
+        return properties | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Self:

@@ -27,6 +27,7 @@ class PreprocessSettings:
         resolution_buckets: heights and widths (H, W) that pictures are padded to, multiples of STRIDE; every
             picture that the original can resize fits one.
         text_buckets: numbers of tokens that prompts are padded to, rising, at most MAX_TOKENS.
+        max_prompts: most prompts that one list of labels may fill; each travels with a copy of the picture.
         max_image_bytes: most bytes of an encoded picture.
         max_image_pixels: most pixels of a picture as it was sent, checked before it is decoded.
 
@@ -38,12 +39,13 @@ class PreprocessSettings:
     long_side: int
     resolution_buckets: tuple[tuple[int, int], ...]
     text_buckets: tuple[int, ...] = (16, 32, 64, 128, 256)
+    max_prompts: int = 64
     max_image_bytes: int = 32 * 2**20
     max_image_pixels: int = 2**26
 
     def __post_init__(self) -> None:
         """Check every value."""
-        for name in ("short_side", "long_side", "max_image_bytes", "max_image_pixels"):
+        for name in ("short_side", "long_side", "max_prompts", "max_image_bytes", "max_image_pixels"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", fix=f"give {name} a value of 1 or more")
         if self.short_side > self.long_side:
@@ -61,6 +63,7 @@ class PreprocessSettings:
             "long_side": str(self.long_side),
             "resolution_buckets": ",".join(f"{height}x{width}" for height, width in self.resolution_buckets),
             "text_buckets": ",".join(map(str, self.text_buckets)),
+            "max_prompts": str(self.max_prompts),
             "max_image_bytes": str(self.max_image_bytes),
             "max_image_pixels": str(self.max_image_pixels),
         }
@@ -81,6 +84,7 @@ class PreprocessSettings:
             long_side=_read_number(parameters, "long_side"),
             resolution_buckets=_read_buckets(parameters, "resolution_buckets"),
             text_buckets=_read_numbers(parameters, "text_buckets"),
+            max_prompts=_read_number(parameters, "max_prompts"),
             max_image_bytes=_read_number(parameters, "max_image_bytes"),
             max_image_pixels=_read_number(parameters, "max_image_pixels"),
         )

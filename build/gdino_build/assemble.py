@@ -101,16 +101,15 @@ def _finished_configs(plan: RepositoryPlan) -> Configs:
         set_parameters(configs[name], plan.preprocess.to_parameters())
     for name in ENGINE_MODELS:
         set_parameters(configs[name], plan.openvino.to_parameters())
-        set_batches(configs[name], plan.serving, plan.openvino.max_batch_size)
+        set_batches(configs[name], plan.serving, plan.openvino.max_batch_size, plan.preprocess.max_prompts)
         fit_to_engine(configs[name], engine_interface(_engine(plan, name)))
+    configs[contract.MODEL_POSTPROCESS].max_batch_size = plan.preprocess.max_prompts
     for name in STEPS:
         set_queue(configs[name], plan.serving)
     configs[contract.MODEL_PREPROCESS].instance_group[0].count = plan.serving.count_instances()
     if plan.serving.warm_up:
         add_text_warm_up(configs[contract.MODEL_TEXT_ENCODER], plan.preprocess)
-        # Streams have operators of their own to prepare, and a batch that is shared by all of them.
-        batch_sizes = (1,) if plan.openvino.streams == 1 else (1, plan.openvino.max_batch_size)
-        add_picture_warm_up(configs[contract.MODEL_DETECTOR], plan.preprocess, batch_sizes)
+        add_picture_warm_up(configs[contract.MODEL_DETECTOR], plan.preprocess, plan.openvino)
     check_ensemble(configs[contract.MODEL_GROUNDING_DINO], configs)
     return configs
 

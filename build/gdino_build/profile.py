@@ -166,6 +166,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
             "max_image_bytes": int,
             "max_image_pixels": int,
         },
+        {"max_prompts": 64},
     )
     verify = _Section(content, "verify", {"sizes": list})
     if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "serving", "verify"}:
@@ -187,6 +188,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
             long_side=preprocess["long_side"],
             resolution_buckets=preprocess.pairs("resolution_buckets"),
             text_buckets=preprocess.numbers("text_buckets"),
+            max_prompts=preprocess["max_prompts"],
             max_image_bytes=preprocess["max_image_bytes"],
             max_image_pixels=preprocess["max_image_pixels"],
         ),

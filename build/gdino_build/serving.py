@@ -4,7 +4,7 @@ Priorities, limits and timeouts hold for each step by itself: a request that may
 full, is answered with UNAVAILABLE there and then.
 """
 
-import itertools
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2
 from gdino_build.triton_config import Config
 from gdino_core import contract
 from gdino_core.errors import ConfigError
+from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.processors import count_processors
 from gdino_core.settings import PreprocessSettings
 
@@ -79,19 +80,18 @@ def set_queue(config: Config, settings: ServingSettings) -> None:
     policy.max_queue_size = settings.max_queue_size
 
 
-def set_batches(config: Config, settings: ServingSettings, max_batch_size: int) -> None:
+def set_batches(config: Config, settings: ServingSettings, max_batch_size: int, max_prompts: int) -> None:
     """Let requests be handed to an engine together.
 
     Args:
         config: of the step; changed in place.
         settings: of the profile.
         max_batch_size: most rows in one inference.
+        max_prompts: most rows of one request, those of a long list of labels; the engine runs them in several.
     """
-    # One request may have more rows than that: those of a long list of labels. Requests together may not.
-    config.max_batch_size = contract.MAX_CHUNKS
-    config.dynamic_batching.preferred_batch_size[:] = [
-        min(settings.batches_at_once * max_batch_size, contract.MAX_CHUNKS)
-    ]
+    rows = settings.batches_at_once * max_batch_size
+    config.max_batch_size = max(rows, max_prompts)
+    config.dynamic_batching.preferred_batch_size[:] = [rows]
     config.dynamic_batching.max_queue_delay_microseconds = settings.queue_delay_us
 
 
@@ -105,10 +105,22 @@ def add_text_warm_up(config: Config, preprocess: PreprocessSettings) -> None:
             _fill_with_zeros(given, tensor.dims, [tokens])
 
 
-def add_picture_warm_up(config: Config, preprocess: PreprocessSettings, batch_sizes: Sequence[int]) -> None:
-    """Let Triton run the detector on pictures of each size, with the shortest prompt."""
-    tokens = preprocess.text_buckets[0]
-    for (height, width), pictures in itertools.product(preprocess.resolution_buckets, batch_sizes):
+def add_picture_warm_up(config: Config, preprocess: PreprocessSettings, openvino: OpenVinoSettings) -> None:
+    """Let Triton run the detector on a picture of each size, and on as much as it runs at once.
+
+    Args:
+        config: of the detector, its max_batch_size set; changed in place.
+        preprocess: has the sizes.
+        openvino: how the detector runs.
+    """
+    buckets, shortest, longest = preprocess.resolution_buckets, preprocess.text_buckets[0], preprocess.text_buckets[-1]
+    streams = openvino.streams_here()
+    most = min(streams * openvino.max_batch_size, config.max_batch_size)
+    # The memory that the largest batches need is taken now, not in the midst of work. Streams have operators of their
+    # own to prepare, for each size.
+    full = buckets if streams > 1 else [max(buckets, key=math.prod)]
+    samples = [(bucket, 1, shortest) for bucket in buckets] + [(bucket, most, longest) for bucket in full]
+    for (height, width), pictures, tokens in samples:
         sample = config.model_warmup.add(name=f"{pictures} of {height}x{width}", batch_size=pictures)
         for tensor in config.input:
             given = sample.inputs[tensor.name]

@@ -6,18 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdino_core.chunks import encode_chunks
-from gdino_core.contract import MAX_CHUNKS, MAX_TOKENS
+from gdino_core.contract import MAX_TOKENS
 from gdino_core.detections import DetectionOptions, postprocess, postprocess_chunks
 from gdino_core.errors import PromptError
 from gdino_core.prompt import encode_prompt
 
 BUCKETS = (16, 32, 64, 128, 256)
+MAX_PROMPTS = 64
 LVIS_SIZED = tuple(f"{noun} number {index}" for index in range(401) for noun in ("cat", "traffic light", "Straße ü"))
 
 
 def test_labels_that_fit_are_one_prompt_as_before() -> None:
     labels = tuple(f"thing {index}" for index in range(50))
-    [prompt] = encode_chunks(labels, BUCKETS)
+    [prompt] = encode_chunks(labels, BUCKETS, MAX_PROMPTS)
     before = encode_prompt(labels, BUCKETS)
     for name in ("input_ids", "position_ids", "phrase_ids"):
         np.testing.assert_array_equal(getattr(prompt, name), getattr(before, name))
@@ -25,7 +26,7 @@ def test_labels_that_fit_are_one_prompt_as_before() -> None:
 
 
 def test_1203_labels_are_in_few_equally_long_prompts() -> None:
-    prompts = encode_chunks(LVIS_SIZED, BUCKETS)
+    prompts = encode_chunks(LVIS_SIZED, BUCKETS, MAX_PROMPTS)
     assert tuple(label for prompt in prompts for label in prompt.labels or ()) == LVIS_SIZED
     assert {len(prompt.input_ids) for prompt in prompts} == {256}
     tokens = [prompt.num_tokens - 2 for prompt in prompts]
@@ -49,7 +50,7 @@ def encode_ids(text: str) -> list[int]:
 @given(st.lists(label_texts, min_size=2, max_size=80), st.sampled_from([(16, 64), (64,), (16, 32, 128)]))
 def test_every_label_keeps_its_tokens_wherever_it_is_split(labels: list[str], buckets: tuple[int, ...]) -> None:
     try:
-        prompts = encode_chunks(tuple(labels), buckets)
+        prompts = encode_chunks(tuple(labels), buckets, MAX_PROMPTS)
     except PromptError as error:
         assert "alone has" in str(error)  # longer than the largest of these buckets
         return
@@ -67,7 +68,7 @@ def test_every_label_keeps_its_tokens_wherever_it_is_split(labels: list[str], bu
     [
         ((" . ".join(["remote control"] * 100),), r"PROMPT has \d+ tokens .* the limit is 256\n  fix: shorten"),
         (("cat", "very " * 300), r"PROMPT\[1\] alone has 300 tokens, the limit for a label is 253: 'very"),
-        (tuple(f"a label {index}" for index in range(5000)), rf"the limit is {MAX_CHUNKS}\n  fix: split the labels"),
+        (tuple(f"a label {index}" for index in range(5000)), rf"the limit is {MAX_PROMPTS}\n  fix: split the labels"),
         (("cat", ""), r"PROMPT\[1\] has no token: ''"),
         ((), "PROMPT is empty"),
         (("cat", "x" * 20_000), "an element of PROMPT has 20000 characters, the limit is 16384"),
@@ -76,7 +77,7 @@ def test_every_label_keeps_its_tokens_wherever_it_is_split(labels: list[str], bu
 )
 def test_what_cannot_be_asked_for_is_told_with_its_limit(texts: tuple[str, ...], message: str) -> None:
     with pytest.raises(PromptError, match=message):
-        encode_chunks(texts, BUCKETS)
+        encode_chunks(texts, BUCKETS, MAX_PROMPTS)
 
 
 def logits_for(prompts: tuple[object, ...], queries: int, tokens: int) -> np.ndarray:
@@ -88,7 +89,7 @@ def logits_for(prompts: tuple[object, ...], queries: int, tokens: int) -> np.nda
 )
 def test_detections_are_those_of_each_prompt_put_together(options: dict[str, float]) -> None:
     labels = tuple(f"thing {index}" for index in range(150))
-    prompts = encode_chunks(labels, BUCKETS)
+    prompts = encode_chunks(labels, BUCKETS, MAX_PROMPTS)
     assert len(prompts) > 1
     logits = logits_for(prompts, 30, len(prompts[0].input_ids))
     rng = np.random.default_rng(1)

@@ -81,7 +81,7 @@ def test_a_parameter_that_cannot_be_read_is_named_with_its_text(name: str, text:
     assert "such as" in caught.value.fix
 
 
-@pytest.mark.parametrize("name", ["short_side", "long_side", "max_image_bytes", "max_image_pixels"])
+@pytest.mark.parametrize("name", ["short_side", "long_side", "max_prompts", "max_image_bytes", "max_image_pixels"])
 def test_zero_is_no_size_and_no_limit(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is 0"):
         PreprocessSettings.from_parameters(SETTINGS.to_parameters() | {name: "0"})

@@ -31,7 +31,8 @@ def test_1203_labels_are_answered_as_chunk_by_chunk(client: Client) -> None:
     together = client.detect(PICTURE, labels, box_threshold=0.01, max_detections=10_000, timeout_s=120)
     rows = []
     offset = 0
-    for prompt in encode_chunks(tuple(labels), load_profile("demo-cpu").preprocess.text_buckets):
+    settings = load_profile("demo-cpu").preprocess
+    for prompt in encode_chunks(tuple(labels), settings.text_buckets, settings.max_prompts):
         chunk = list(prompt.labels or ())
         found = client.detect(PICTURE, chunk, box_threshold=0.01, max_detections=10_000)
         rows += [(offset + one.label_index, one.label, one.score, *one.box_xyxy) for one in found]

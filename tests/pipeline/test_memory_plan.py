@@ -13,9 +13,12 @@ from gdino_build.memory.plan import (
     MemoryPlan,
     check_plan,
     format_plan,
+    full_queues_bytes,
     memory_limit_bytes,
     read_plan,
 )
+from gdino_build.profile import load_profile
+from gdino_build.serving import ServingSettings
 from gdino_core.errors import ConfigError
 
 MIB = 1 << 20
@@ -23,7 +26,8 @@ PLAN = MemoryPlan(
     onnx_sha256="a" * 64,
     settings={"openvino_threads": "2"},
     limit_bytes=2000 * MIB,
-    rest_bytes=300 * MIB,
+    rest_bytes=200 * MIB,
+    waiting_bytes=100 * MIB,
     kept_bytes=100 * MIB,
     costs=[
         BucketCost(bucket=(128, 128), base_bytes=400 * MIB, picture_bytes=50 * MIB),
@@ -46,7 +50,7 @@ def test_a_line_lies_over_all_peaks_of_its_bucket() -> None:
 def test_the_largest_batch_fits_with_the_margin_and_one_more_does_not() -> None:
     assert PLAN.largest_batch == 8
     for batch in (8, 9):
-        used = PLAN.bytes_at(batch) + PLAN.rest_bytes
+        used = PLAN.bytes_at(batch) + PLAN.rest_bytes + PLAN.waiting_bytes
         assert (used <= 0.8 * PLAN.limit_bytes) == (batch == 8)
     assert PLAN.instances(1) == 2  # 600 MiB each
     check_plan(PLAN, 8)
@@ -55,14 +59,27 @@ def test_the_largest_batch_fits_with_the_margin_and_one_more_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("limit_mib", "said"),
-    [(2000, "set .engine. max_batch_size to 8"), (500, "serve where there is more memory, or with smaller")],
+    [
+        (2000, r"set \[engine\] max_batch_size to 8, lower \[serving\] max_queue_size"),
+        (500, "choose smaller buckets, lower"),
+    ],
 )
 def test_what_does_not_fit_is_refused_with_what_would(limit_mib: int, said: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"batches of 9 pictures of 128x256 take 1700 MiB; of {limit_mib} MiB"
+        ConfigError,
+        match=rf"batches of 9 pictures of 128x256 take 1700 MiB, 100 MiB of it full queues; of {limit_mib} MiB",
     ) as caught:
         check_plan(replace(PLAN, limit_bytes=limit_mib * MIB), 9)
     assert caught.match(said)
+
+
+def test_full_queues_hold_a_picture_for_each_prompt_of_the_longest_lists() -> None:
+    preprocess = load_profile("demo-cpu").preprocess
+    waiting = full_queues_bytes(preprocess, ServingSettings(max_queue_size=10), text_dim=128)
+    pixels = 128 * 256 * 3
+    before, after = pixels + 3 * 256 * 4, pixels + 3 * 256 * 4 + 256 * 128 * 4
+    assert waiting == 2 * 10 * preprocess.max_prompts * (before + after)  # two priorities
+    assert full_queues_bytes(preprocess, ServingSettings(max_queue_size=0), text_dim=128) == 0
 
 
 def test_a_plan_is_read_back_and_holds_for_its_own_engine_only(tmp_path: Path) -> None:

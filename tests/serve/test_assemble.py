@@ -49,6 +49,14 @@ def test_every_step_has_a_bounded_queue_with_two_priorities(repository: Path, pl
         assert batching.default_queue_policy.allow_timeout_override
 
 
+def test_a_long_list_of_labels_may_have_more_rows_than_a_batch(plan: RepositoryPlan, tmp_path: Path) -> None:
+    for max_prompts, rows in ((5, 8), (40, 40)):
+        preprocess = dataclasses.replace(plan.preprocess, max_prompts=max_prompts)
+        repository = assemble_repository(dataclasses.replace(plan, preprocess=preprocess), tmp_path / "rows").parent
+        for name, expected in (("text_encoder", rows), ("detector", rows), ("postprocess", max_prompts)):
+            assert read_config(repository / name / "config.pbtxt").max_batch_size == expected
+
+
 def test_every_bucket_is_warmed_up_unless_the_profile_says_no(plan: RepositoryPlan, tmp_path: Path) -> None:
     repository = assemble_repository(plan, tmp_path / "warm").parent
     samples = read_config(repository / "detector" / "config.pbtxt").model_warmup
@@ -57,6 +65,10 @@ def test_every_bucket_is_warmed_up_unless_the_profile_says_no(plan: RepositoryPl
     for sample in samples:
         size = (repository / "detector" / "warmup" / sample.inputs["VALID_HW"].input_data_file).read_bytes()
         assert tuple(np.frombuffer(size, np.int32)) == tuple(sample.inputs["PIXELS"].dims[1:])
+    most = max(samples, key=lambda sample: sample.batch_size)
+    assert most.batch_size == plan.openvino.max_batch_size
+    assert list(most.inputs["PIXELS"].dims) == [3, 160, 576]
+    assert most.inputs["PHRASE_IDS"].dims[0] == plan.preprocess.text_buckets[-1]
     texts = read_config(repository / "text_encoder" / "config.pbtxt").model_warmup
     assert [sample.inputs["INPUT_IDS"].dims[0] for sample in texts] == list(plan.preprocess.text_buckets)
     cold = dataclasses.replace(plan, serving=ServingSettings(warm_up=False))

@@ -100,6 +100,21 @@ def test_settings_travel_through_parameters() -> None:
 
 
 @pytest.mark.parametrize(
+    ("allowed", "processors", "threads"),
+    [({0, 1, 2, 3}, 4, None), ({0, 1, 2, 3}, 2, 2)],
+)
+def test_threads_are_as_many_as_the_container_gets_the_time_of(
+    monkeypatch: pytest.MonkeyPatch, allowed: set[int], processors: int, threads: int | None
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: allowed)
+    monkeypatch.setattr("gdino_core.openvino_engine.count_processors", lambda: processors)
+    settings = OpenVinoSettings(streams=0)
+    assert settings.streams_here() == processors
+    assert settings.to_properties().get("INFERENCE_NUM_THREADS") == threads
+    assert OpenVinoSettings(threads=3).to_properties()["INFERENCE_NUM_THREADS"] == 3
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"openvino_streams": None}, "config.pbtxt lacks openvino_threads"),

@@ -26,7 +26,14 @@ def _plan_memory(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.engine import read_record
     from gdino_build.memory.cost import fit_costs
     from gdino_build.memory.measure import batches_to_measure, measure_detector, measure_rest
-    from gdino_build.memory.plan import PLAN_FILE_NAME, MemoryPlan, check_plan, format_plan, memory_limit_bytes
+    from gdino_build.memory.plan import (
+        PLAN_FILE_NAME,
+        MemoryPlan,
+        check_plan,
+        format_plan,
+        full_queues_bytes,
+        memory_limit_bytes,
+    )
 
     if profile.runtime != "openvino":
         raise ConfigError(
@@ -53,6 +60,7 @@ def _plan_memory(profile: Profile, arguments: argparse.Namespace) -> None:
         settings=profile.openvino.to_parameters(),
         limit_bytes=round(arguments.memory_gib * 2**30) if arguments.memory_gib else memory_limit_bytes(),
         rest_bytes=measure_rest(folder / "repository", folder / "memory-server.log", profile.serving.cache_mib << 20),
+        waiting_bytes=full_queues_bytes(profile.preprocess, profile.serving, profile.architecture.hidden_dim),
         kept_bytes=max(0, together - max(cost.bytes_at(largest) for cost in costs)),
         costs=costs,
     )

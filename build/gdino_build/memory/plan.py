@@ -1,13 +1,17 @@
 """The largest batch that fits a machine's memory, and the refusal of a profile that does not fit."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gdino_build.memory.cost import BucketCost
+from gdino_build.serving import ServingSettings
+from gdino_core import contract
 from gdino_core.errors import ConfigError
+from gdino_core.settings import PreprocessSettings
 
 PLAN_FILE_NAME = "memory-plan.json"
 MARGIN = 0.2  # of the memory, that stays free
@@ -24,6 +28,7 @@ class MemoryPlan:
         settings: of the engine, which memory depends on.
         limit_bytes: memory of the machine or the container.
         rest_bytes: of the server beside the detector: the other models, their instances, the server itself.
+        waiting_bytes: of full queues, before each step that reads pictures or carries them on.
         kept_bytes: what a detector that has seen all buckets holds beyond the cost of the largest.
         costs: of a detector that sees one bucket.
     """
@@ -32,13 +37,14 @@ class MemoryPlan:
     settings: Mapping[str, str]
     limit_bytes: int
     rest_bytes: int
+    waiting_bytes: int
     kept_bytes: int
     costs: Sequence[BucketCost]
 
     @property
     def available_bytes(self) -> int:
-        """For the work of all detectors: what the margin and the rest leave."""
-        return int(self.limit_bytes * (1 - MARGIN)) - self.rest_bytes
+        """For the work of all detectors: what the margin, the rest and the requests that wait leave."""
+        return int(self.limit_bytes * (1 - MARGIN)) - self.rest_bytes - self.waiting_bytes
 
     def bytes_at(self, batch: int) -> int:
         """Memory of a detector that has seen all buckets in batches of this size."""
@@ -70,6 +76,7 @@ class MemoryPlan:
             settings=content["settings"],
             limit_bytes=content["limit_bytes"],
             rest_bytes=content["rest_bytes"],
+            waiting_bytes=content["waiting_bytes"],
             kept_bytes=content["kept_bytes"],
             costs=costs,
         )
@@ -88,6 +95,21 @@ def memory_limit_bytes(limit_file: Path = _MEMORY_LIMIT, meminfo: Path = Path("/
         return total
 
 
+def full_queues_bytes(preprocess: PreprocessSettings, serving: ServingSettings, text_dim: int) -> int:
+    """Most memory of requests that wait for the text encoder or the detector; 0 for queues without a limit.
+
+    Args:
+        preprocess: tells the largest picture, and how many prompts it may come with.
+        serving: tells how many wait, of each priority.
+        text_dim: channels of TEXT_FEATURES.
+    """
+    tokens = max(preprocess.text_buckets)
+    ids = 3 * 4 * tokens  # INPUT_IDS, POSITION_IDS, PHRASE_IDS
+    row = 3 * max(map(math.prod, preprocess.resolution_buckets)) + ids
+    rows = contract.PRIORITY_BULK * serving.max_queue_size * preprocess.max_prompts
+    return rows * (row + row + 4 * tokens * text_dim)  # before the text encoder, and with its features after it
+
+
 def check_plan(plan: MemoryPlan, max_batch_size: int) -> None:
     """Refuse batches that do not fit.
 
@@ -97,14 +119,12 @@ def check_plan(plan: MemoryPlan, max_batch_size: int) -> None:
     if plan.largest_batch >= max_batch_size:
         return
     worst = max(plan.costs, key=lambda cost: cost.bytes_at(max_batch_size))
-    needed = plan.bytes_at(max_batch_size) + plan.rest_bytes
-    fix = f"set [engine] max_batch_size to {plan.largest_batch}, or serve where there is more memory"
-    if not plan.largest_batch:
-        fix = "serve where there is more memory, or with smaller resolution_buckets"
+    needed = plan.bytes_at(max_batch_size) + plan.rest_bytes + plan.waiting_bytes
+    fix = f"set [engine] max_batch_size to {plan.largest_batch}" if plan.largest_batch else "choose smaller buckets"
     raise ConfigError(
-        f"batches of {max_batch_size} pictures of {worst.bucket[0]}x{worst.bucket[1]} take {needed // _MIB} MiB; of "
-        f"{plan.limit_bytes // _MIB} MiB, {MARGIN:.0%} stay free",
-        fix=fix,
+        f"batches of {max_batch_size} pictures of {worst.bucket[0]}x{worst.bucket[1]} take {needed // _MIB} MiB, "
+        f"{plan.waiting_bytes // _MIB} MiB of it full queues; of {plan.limit_bytes // _MIB} MiB, {MARGIN:.0%} stay free",
+        fix=f"{fix}, lower [serving] max_queue_size or [preprocess] max_prompts, or serve where there is more memory",
     )
 
 
@@ -128,8 +148,8 @@ def format_plan(plan: MemoryPlan, max_batch_size: int) -> str:
             f"{cost.picture_bytes / _MIB:>16.1f}{cost.largest_batch(plan.available_bytes - plan.kept_bytes):>15}"
         )
     lines += [
-        f"of {plan.limit_bytes // _MIB} MiB, {MARGIN:.0%} stay free and {plan.rest_bytes // _MIB} MiB are the server's "
-        "beside the detector",
+        f"of {plan.limit_bytes // _MIB} MiB, {MARGIN:.0%} stay free, {plan.rest_bytes // _MIB} MiB are the server's "
+        f"beside the detector, and {plan.waiting_bytes // _MIB} MiB those of full queues of the longest lists of labels",
         f"a detector that has seen all buckets in batches of {max_batch_size} takes "
         f"{plan.bytes_at(max_batch_size) // _MIB} MiB, {plan.kept_bytes // _MIB} MiB of it kept from other buckets",
         f"largest batch in any bucket: {plan.largest_batch}; detectors that fit with batches of {max_batch_size}: "

@@ -18,8 +18,7 @@ class TritonPythonModel:
     """Turns the detector's answers into detections one by one."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        parameters = read_parameters(args["model_config"])
-        self._text_buckets = PreprocessSettings.from_parameters(parameters).text_buckets
+        self._settings = PreprocessSettings.from_parameters(read_parameters(args["model_config"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return answer_each(requests, self._answer)
@@ -30,7 +29,7 @@ class TritonPythonModel:
         detections = postprocess_chunks(
             inputs[contract.LOGITS],
             inputs[contract.BOXES_CXCYWH],
-            encode_chunks(asked.texts, self._text_buckets),
+            encode_chunks(asked.texts, self._settings.text_buckets, self._settings.max_prompts),
             asked.image_hw,
             asked.options,
         )

@@ -45,7 +45,7 @@ class TritonPythonModel:
         given = input_arrays(request, tuple(_OPTIONS))
         options = DetectionOptions(**{_OPTIONS[name]: value.item() for name, value in given.items()})
         texts = prompt_from_bytes(input_arrays(request, (contract.PROMPT,))[contract.PROMPT][0])
-        prompts = encode_chunks(texts, self._settings.text_buckets)
+        prompts = encode_chunks(texts, self._settings.text_buckets, self._settings.max_prompts)
         image = self._prepare(input_arrays(request, (contract.IMAGE, contract.IMAGE_RGB)))
         height, width = image.image_hw.tolist()
         content = DetectionRequest(texts=texts, image_hw=(height, width), options=options).to_bytes()

@@ -67,7 +67,7 @@ def test_the_largest_batch_fits_with_the_margin_and_one_more_does_not() -> None:
 def test_what_does_not_fit_is_refused_with_what_would(limit_mib: int, said: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"batches of 9 pictures of 128x256 take 1700 MiB, 100 MiB of it full queues; of {limit_mib} MiB",
+        match=rf"batches of 9 pictures of 128x256 take 1700 MiB, 100 MiB of it queues; of {limit_mib} MiB",
     ) as caught:
         check_plan(replace(PLAN, limit_bytes=limit_mib * MIB), 9)
     assert caught.match(said)

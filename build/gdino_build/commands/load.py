@@ -24,6 +24,8 @@ from gdino_core.errors import ConfigError, ServerError
 if TYPE_CHECKING:
     from gdino_build.accuracy.dataset import CocoDataset
     from gdino_build.accuracy.original import Original
+    from gdino_build.load.bench_figures import Turn
+    from gdino_build.load.perf_analyzer import PerfAnalyzer
     from gdino_build.serve import RunningServer
 
 _MOST_PICTURES = 40  # of different sizes; they are sent again and again
@@ -69,13 +71,8 @@ def _add_pictures(command: argparse.ArgumentParser) -> None:
 
 
 def _bench(profile: Profile, arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from gdino_build.accuracy.original import original_running
-    from gdino_build.load.bare_engine import BareEngine
-    from gdino_build.load.bench import Bench, measure_levels
     from gdino_build.load.bench_figures import BenchReport
-    from gdino_build.load.perf_analyzer import PerfAnalyzer, write_requests
+    from gdino_build.load.perf_analyzer import PerfAnalyzer
     from gdino_build.load.report import format_report, write_report
     from gdino_build.machine import describe_hardware
 
@@ -84,14 +81,40 @@ def _bench(profile: Profile, arguments: argparse.Namespace) -> None:
     perf_analyzer = PerfAnalyzer(environment=arguments.perf_analyzer)
     perf_analyzer.check()
     dataset = _dataset(folder, arguments)
+    report = BenchReport(
+        hardware=describe_hardware(),
+        profile=profile.name,
+        pictures=len(dataset.pictures),
+        labels=len(dataset.labels),
+        at_once=_at_once(profile),
+        turns=_turns(profile, arguments, dataset, perf_analyzer),
+    ).to_dict()
+    print(format_report(report), end="")
+    print(f"wrote {', '.join(map(str, write_report(report, folder)))}")
+
+
+def _turns(
+    profile: Profile, arguments: argparse.Namespace, dataset: "CocoDataset", perf_analyzer: "PerfAnalyzer"
+) -> "list[Turn]":
+    """Serve the profile, and measure it beside its bare engine and the original, with a progress bar."""
+    from tqdm import tqdm
+
+    from gdino_build.accuracy.original import original_running
+    from gdino_build.load.bare_engine import BareEngine
+    from gdino_build.load.bench import Bench, measure_levels
+    from gdino_build.load.perf_analyzer import write_requests
+
+    folder = folder_of(profile, arguments)
     original = None if arguments.no_original else _original(profile, dataset, arguments)
     files = [picture.path for picture in dataset.pictures]
     pictures = [file.read_bytes() for file in files]
     requests_file = folder / "bench-requests.json"
     write_requests(pictures, dataset.labels, requests_file)
     concurrencies = arguments.concurrency * arguments.turns
-    at_once = profile.serving.batches_at_once * profile.max_batch_size
-    engine = BareEngine(folder / "engine", profile.openvino, profile.preprocess, pictures, dataset.labels, at_once)
+    engine = BareEngine(
+        folder / "engine", profile.openvino, profile.preprocess, pictures, dataset.labels, _at_once(profile)
+    )
+    turns = []
     with (
         _serving(profile, folder, "bench-server.log") as server,
         original_running(original, dataset) if original else contextlib.nullcontext() as answer,
@@ -107,20 +130,15 @@ def _bench(profile: Profile, arguments: argparse.Namespace) -> None:
             seconds=arguments.seconds,
             log_folder=folder,
         )
-        turns = []
         for turn in measure_levels(bench, concurrencies, bar.set_postfix_str):
             turns.append(turn)
             bar.update()
-    report = BenchReport(
-        hardware=describe_hardware(),
-        profile=profile.name,
-        pictures=len(pictures),
-        labels=len(dataset.labels),
-        at_once=at_once,
-        turns=turns,
-    ).to_dict()
-    print(format_report(report), end="")
-    print(f"wrote {', '.join(map(str, write_report(report, folder)))}")
+    return turns
+
+
+def _at_once(profile: Profile) -> int:
+    """Pictures that are handed to the engine together."""
+    return profile.serving.batches_at_once * profile.max_batch_size
 
 
 def _soak(profile: Profile, arguments: argparse.Namespace) -> None:
@@ -138,7 +156,7 @@ def _soak(profile: Profile, arguments: argparse.Namespace) -> None:
     plan = SoakPlan(
         seconds=60 * arguments.minutes,
         queue_size=profile.serving.max_queue_size or _UNBOUNDED,
-        at_once=profile.serving.batches_at_once * profile.max_batch_size,
+        at_once=_at_once(profile),
         timeout_s=arguments.timeout,
     )
     with (

@@ -123,7 +123,7 @@ def check_plan(plan: MemoryPlan, max_batch_size: int) -> None:
     fix = f"set [engine] max_batch_size to {plan.largest_batch}" if plan.largest_batch else "choose smaller buckets"
     raise ConfigError(
         f"batches of {max_batch_size} pictures of {worst.bucket[0]}x{worst.bucket[1]} take {needed // _MIB} MiB, "
-        f"{plan.waiting_bytes // _MIB} MiB of it full queues; of {plan.limit_bytes // _MIB} MiB, {MARGIN:.0%} stay free",
+        f"{plan.waiting_bytes // _MIB} MiB of it queues; of {plan.limit_bytes // _MIB} MiB {MARGIN:.0%} stay free",
         fix=f"{fix}, lower [serving] max_queue_size or [preprocess] max_prompts, or serve where there is more memory",
     )
 
@@ -149,7 +149,7 @@ def format_plan(plan: MemoryPlan, max_batch_size: int) -> str:
         )
     lines += [
         f"of {plan.limit_bytes // _MIB} MiB, {MARGIN:.0%} stay free, {plan.rest_bytes // _MIB} MiB are the server's "
-        f"beside the detector, and {plan.waiting_bytes // _MIB} MiB those of full queues of the longest lists of labels",
+        f"beside the detector, and {plan.waiting_bytes // _MIB} MiB are full queues' with the longest lists of labels",
         f"a detector that has seen all buckets in batches of {max_batch_size} takes "
         f"{plan.bytes_at(max_batch_size) // _MIB} MiB, {plan.kept_bytes // _MIB} MiB of it kept from other buckets",
         f"largest batch in any bucket: {plan.largest_batch}; detectors that fit with batches of {max_batch_size}: "

@@ -60,6 +60,11 @@ SCENES := out/demo-scenes/held-out/annotations.json
 $(SCENES): | $(READY)
 	$(BIN)/python demo/coco.py --stream held-out --scenes 500
 
+# The same, as cameras make them: what a server is sent to measure its speed.
+JPEG_SCENES := out/demo-scenes/jpeg/annotations.json
+$(JPEG_SCENES): | $(READY)
+	$(BIN)/python demo/coco.py --stream held-out --scenes 40 --format jpeg --out $(@D)
+
 # --- pipeline --------------------------------------------------------------------------------------------------------
 $(OUT)/weights.txt: FORCE | $(READY)
 	@$(BUILD) weights-stamp --profile $(PROFILE) $(WEIGHTS_FLAG)
@@ -143,12 +148,12 @@ $(PERF_ANALYZER): build/gdino_build/load/make_perf_analyzer.sh
 
 # What is sent: scenes of the demo, or a data set, or a folder: IMAGES=dir PROMPTS="'cat' 'remote control'".
 SENT = $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') $(if $(PROMPTS),--prompts $(PROMPTS))
-bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO)$(PROMPTS),,$(SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original (CONCURRENCY="1 8" TURNS=)
+bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO)$(PROMPTS),,$(JPEG_SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original (CONCURRENCY="1 8" TURNS=)
 	$(BUILD) bench --profile $(PROFILE) $(WEIGHTS_FLAG) $(SENT) \
 		$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(TURNS),--turns $(TURNS))
 
 MINUTES ?= 10
-soak: $(REPOSITORY) $(if $(COCO)$(PROMPTS),,$(SCENES))  ## Hold twice the load that PROFILE's server bears for MINUTES=10: errors, growth of memory, restarts
+soak: $(REPOSITORY) $(if $(COCO)$(PROMPTS),,$(JPEG_SCENES))  ## Hold twice the load that PROFILE's server bears for MINUTES=10: errors, growth of memory, restarts
 	$(BUILD) soak --profile $(PROFILE) --minutes $(MINUTES) $(SENT)
 
 plan-memory: $(REPOSITORY)  ## Measure the memory of PROFILE by bucket and batch, and refuse what does not fit (MEMORY_GIB=8 plans for another machine)
@@ -159,6 +164,9 @@ GPU_PROFILES := gpu-fp32 gpu-fp16 gpu-int8
 gpu-check: $(READY) $(REFERENCE)  ## On a machine with an NVIDIA GPU: compare every runtime there with the golden, and time them (RANDOM_WEIGHTS=1)
 	for profile in $(GPU_PROFILES); do $(MAKE) --no-print-directory engines PROFILE=$$profile; done
 	$(BUILD) gpu-check --profiles $(GPU_PROFILES) $(WEIGHTS_FLAG)
+
+doctor:  ## Say what of this machine cannot work together, why, and what mends it; needs Python alone
+	@PYTHONPATH=build:. $(shell command -v $(PYTHON) || command -v python3) -m gdino_build.doctor --environment $(VENV)
 
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
@@ -191,4 +199,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -1,9 +1,11 @@
 """Write scenes of the demo world as a data set in COCO's format.
 
     python demo/coco.py --scenes 500 --stream held-out --out out/demo-scenes/held-out
+    python demo/coco.py --scenes 40 --format jpeg --out out/demo-scenes/jpeg
 
-The folder gets annotations.json and a PNG for each scene; what is there and whole is left alone. Accuracy is measured
-on the stream `held-out`, which training never sees; precisions are calibrated on the stream `training`.
+The folder gets annotations.json and a PNG for each scene, or a JPEG, as cameras make them, for measuring speed; what is
+there and whole is left alone. Accuracy is measured on the stream `held-out`, which training never sees; precisions are
+calibrated on the stream `training`.
 """
 
 import argparse
@@ -27,6 +29,7 @@ NATIVE_SHORT_SIDE = 480
 FIRST_CATEGORY_ID = 1
 ANNOTATIONS = "annotations.json"
 _STREAMS = {"held-out": EVALUATION_STREAM, "training": TRAINING_STREAM}
+_SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 _SEED = 0
 
 
@@ -41,20 +44,21 @@ def native_hw(scene: Scene) -> tuple[int, int]:
     return height, width
 
 
-def encode_scene(scene: Scene) -> bytes:
-    """Draw a scene at its native size into a PNG, quickly rather than small."""
+def encode_scene(scene: Scene, picture_format: str = "png") -> bytes:
+    """Draw a scene at its native size into a PNG, quickly rather than small, or a JPEG."""
     buffer = io.BytesIO()
-    Image.fromarray(render(scene, *native_hw(scene))).save(buffer, "PNG", compress_level=1)
+    options = {"compress_level": 1} if picture_format == "png" else {"quality": 90}
+    Image.fromarray(render(scene, *native_hw(scene))).save(buffer, picture_format, **options)
     return buffer.getvalue()
 
 
-def scenes_to_coco(scenes: Sequence[Scene]) -> dict[str, Any]:
+def scenes_to_coco(scenes: Sequence[Scene], suffix: str = ".png") -> dict[str, Any]:
     """Annotate every object of the scenes, at their native sizes; the image id of a scene is its index."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, scene in enumerate(scenes):
         height, width = native_hw(scene)
-        images.append({"id": image_id, "file_name": f"{image_id:06}.png", "width": width, "height": height})
+        images.append({"id": image_id, "file_name": f"{image_id:06}{suffix}", "width": width, "height": height})
         for label, box in zip(scene.labels, boxes_xyxy(scene, height, width), strict=True):
             annotations.append({"id": len(annotations) + 1, "iscrowd": 0, **_annotation(image_id, label, box)})
     categories = [{"id": index, "name": label} for index, label in enumerate(LABELS, start=FIRST_CATEGORY_ID)]
@@ -62,7 +66,7 @@ def scenes_to_coco(scenes: Sequence[Scene]) -> dict[str, Any]:
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}
 
 
-def write_dataset(stream_name: str, count: int, out: Path) -> Path:
+def write_dataset(stream_name: str, count: int, out: Path, picture_format: str = "png") -> Path:
     """Write the first scenes of a stream, unless they are there.
 
     annotations.json tells the SHA-256 of each picture. It is written last, so that a broken-off run is done again.
@@ -71,12 +75,13 @@ def write_dataset(stream_name: str, count: int, out: Path) -> Path:
         stream_name: "held-out" or "training".
         count: number of scenes.
         out: folder; made when missing.
+        picture_format: "png" or "jpeg".
 
     Returns:
         Path of annotations.json.
     """
     scenes = [draw_scene(stream_name, index) for index in range(count)]
-    dataset = scenes_to_coco(scenes)
+    dataset = scenes_to_coco(scenes, _SUFFIXES[picture_format])
     path = out / ANNOTATIONS
     if _is_whole(path, dataset):
         return path
@@ -84,7 +89,7 @@ def write_dataset(stream_name: str, count: int, out: Path) -> Path:
     path.unlink(missing_ok=True)
     pairs = zip(scenes, dataset["images"], strict=True)
     for scene, image in tqdm(pairs, total=count, desc=f"{stream_name} scenes", unit="picture", disable=None):
-        encoded = encode_scene(scene)
+        encoded = encode_scene(scene, picture_format)
         image["sha256"] = hashlib.sha256(encoded).hexdigest()
         _write(out / image["file_name"], encoded)
     _write(path, (json.dumps(dataset, indent=1) + "\n").encode("utf-8"))
@@ -124,10 +129,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write scenes of the demo world as a data set in COCO's format.")
     parser.add_argument("--scenes", type=int, default=500)
     parser.add_argument("--stream", choices=tuple(_STREAMS), default="held-out")
+    parser.add_argument("--format", choices=tuple(_SUFFIXES), default="png", help="of the pictures")
     parser.add_argument("--out", type=Path, help="folder (default: out/demo-scenes/STREAM)")
     arguments = parser.parse_args()
     out = arguments.out or Path("out/demo-scenes") / arguments.stream
-    path = write_dataset(arguments.stream, arguments.scenes, out)
+    path = write_dataset(arguments.stream, arguments.scenes, out, arguments.format)
     print(f"{path}: {arguments.scenes} {arguments.stream} scenes")
 
 

@@ -18,7 +18,7 @@ from gdino_core.processors import count_processors
 
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
 INFERENCE_PRECISIONS: Final = ("f32", "bf16", "f16")
-_KEPT_OPERATORS: Final = 500
+_KEPT_OPERATORS: Final = 100
 _THREADS = "openvino_threads"
 _INFERENCE_PRECISION = "openvino_inference_precision"
 _STREAMS = "openvino_streams"

@@ -195,7 +195,7 @@ def _dataset(folder: Path, arguments: argparse.Namespace) -> "CocoDataset":
         if not arguments.images:
             raise ConfigError("--prompts ask about pictures that are not named", fix="name their folder: --images")
         return write_dataset(arguments.images, arguments.prompts, folder / "load-pictures.json", limit)
-    coco = arguments.coco or arguments.out / "demo-scenes" / "held-out" / "annotations.json"
+    coco = arguments.coco or arguments.out / "demo-scenes" / "jpeg" / "annotations.json"
     if not coco.is_file():
         raise ConfigError(f"{coco} does not exist", fix="run make bench or make soak, or name pictures: --coco")
     return load_coco(coco, arguments.images or coco.parent, limit)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from gdino_build.assemble import STEPS
 from gdino_build.load.mixed_load import Load, Mix, hold_load, measure_capacity
 from gdino_build.load.soak_verdict import SoakRun
 from gdino_build.machine import session_bytes, session_processes
@@ -64,8 +65,8 @@ def run_soak(server: RunningServer, mix: Mix, plan: SoakPlan, progress: Callable
         memory_bytes=memory_bytes,
         processes_before=before,
         processes_after=session_processes(server.pid),
-        # One step makes a request wait; then come the batches that are handed over together with it.
-        latest_s=timeout_s + 2 * plan.at_once / capacity,
+        # Each step may make a request wait so long; then come the batches that are handed over together with it.
+        latest_s=len(STEPS) * timeout_s + 2 * plan.at_once / capacity,
     )
 
 

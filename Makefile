@@ -23,7 +23,7 @@ MODEL_SOURCES := $(wildcard build/gdino_build/model/*.py build/gdino_build/check
 	$(addprefix build/gdino_build/,export.py original_config.py random_weights.py)
 GRAPHS := text_encoder detector
 PRECISION_SOURCES := $(addprefix build/gdino_build/precision/,variants.py policy.py groups.py lowering.py quantisation.py calibration.py calibration_data.py)
-CALIBRATION := $(if $(findstring demo-cpu-int8,$(PROFILE)),out/demo-scenes/training/annotations.json)
+CALIBRATION := $(if $(findstring demo-cpu-int8,$(PROFILE) $(shell cat $(PROFILE_FILE) 2>/dev/null)),out/demo-scenes/training/annotations.json)
 RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx) $(OUT)/onnx/raw/weights.json
 CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
 VARIANT := $(OUT)/onnx/variant.txt
@@ -168,6 +168,9 @@ gpu-check: $(READY) $(REFERENCE)  ## On a machine with an NVIDIA GPU: compare ev
 doctor:  ## Say what of this machine cannot work together, why, and what mends it; needs Python alone
 	@PYTHONPATH=build:. $(shell command -v $(PYTHON) || command -v python3) -m gdino_build.doctor --environment $(VENV)
 
+plan: $(READY)  ## Ask a few questions, or read ANSWERS=cpu|mine.toml, and write a commented deploy.toml (CONFIG=, FORCE=1)
+	@$(BUILD) plan $(if $(ANSWERS),--answers '$(ANSWERS)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(FORCE),--force)
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -199,4 +202,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import checkpoints, graphs, load, measure, memory, pipeline
+from gdino_build.commands import checkpoints, graphs, load, measure, memory, pipeline, plan
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -28,6 +28,7 @@ _EXAMPLES = """examples:
   gdino-build gpu-check --profiles gpu-fp16
   gdino-build doctor-checkpoint weights/mine.pth --config weights/cfg_odvg.py
   gdino-build weights swint
+  gdino-build plan --answers cpu
 """
 
 
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, memory):
+    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan):
         kind.register(commands)
     return parser
 

@@ -169,7 +169,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         {"max_prompts": 64},
     )
     verify = _Section(content, "verify", {"sizes": list})
-    if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "serving", "verify"}:
+    if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "serving", "verify", "deploy"}:
         raise ConfigError(f"profile {name} has an unknown section [{sorted(unknown)[0]}]", fix="remove it")
     return Profile(
         name=name,

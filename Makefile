@@ -171,6 +171,12 @@ doctor:  ## Say what of this machine cannot work together, why, and what mends i
 plan: $(READY)  ## Ask a few questions, or read ANSWERS=cpu|mine.toml, and write a commented deploy.toml (CONFIG=, FORCE=1)
 	@$(BUILD) plan $(if $(ANSWERS),--answers '$(ANSWERS)') $(if $(CONFIG),--config '$(CONFIG)') $(if $(FORCE),--force)
 
+deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in the background; goes on where it broke off
+	@$(BUILD) deploy --config '$(or $(CONFIG),deploy.toml)' --environment $(VENV)
+
+undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
+	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -202,4 +208,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy doctor-checkpoint weights train goldens lint test test-full clean FORCE

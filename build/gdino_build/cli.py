@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import checkpoints, graphs, load, measure, memory, pipeline, plan
+from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, pipeline, plan
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -29,6 +29,7 @@ _EXAMPLES = """examples:
   gdino-build doctor-checkpoint weights/mine.pth --config weights/cfg_odvg.py
   gdino-build weights swint
   gdino-build plan --answers cpu
+  gdino-build deploy --config deploy.toml
 """
 
 
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan):
+    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy):
         kind.register(commands)
     return parser
 

@@ -37,7 +37,7 @@ def wait_until_ready(
         ServerError: the server ended, or does not get on.
     """
     step, step_started = "", started
-    while not _is_ready(http_port):
+    while not is_ready(http_port):
         now = time.monotonic()
         if process.poll() is not None:
             raise _failed_to_start(process.returncode, log_file)
@@ -52,7 +52,8 @@ def wait_until_ready(
         time.sleep(_POLL_INTERVAL_S)
 
 
-def _is_ready(http_port: int) -> bool:
+def is_ready(http_port: int) -> bool:
+    """Whether a server on loopback has all models loaded and warmed up."""
     try:
         ask_http(http_port, "/v2/health/ready")
     except (OSError, http.client.HTTPException):

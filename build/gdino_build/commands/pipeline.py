@@ -232,14 +232,21 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.assemble import MANIFEST_FILE_NAME
+    from gdino_build.deployment.server_record import recorded_server
+    from gdino_build.engine import sha256_of
     from gdino_build.serve import DRAIN_TIMEOUT_S, serve
     from gdino_build.server_ports import ServerPorts
 
     folder = folder_of(profile, arguments)
-    serve(
-        folder / "repository",
-        ports=ServerPorts.from_environment(os.environ),
-        log_file=folder / "server.log",
-        cache_bytes=profile.serving.cache_mib << 20,
-        drain_timeout_s=max(DRAIN_TIMEOUT_S, profile.serving.queue_timeout_ms / 1000),
-    )
+    manifest = folder / "repository" / MANIFEST_FILE_NAME
+    check_files([manifest])
+    ports = ServerPorts.from_environment(os.environ)
+    with recorded_server(folder, sha256_of(manifest), ports):
+        serve(
+            folder / "repository",
+            ports=ports,
+            log_file=folder / "server.log",
+            cache_bytes=profile.serving.cache_mib << 20,
+            drain_timeout_s=max(DRAIN_TIMEOUT_S, profile.serving.queue_timeout_ms / 1000),
+        )

@@ -1,0 +1,50 @@
+"""Run another command of this project; what it prints goes to a file, and is shown when it fails."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gdino_core.errors import ServerError
+
+_POLL_S = 0.2
+_SHOWN_LINES = 15
+GDINO_BUILD = (sys.executable, "-m", "gdino_build.cli")
+
+
+def run_command(command: Sequence[str], log_file: Path, progress: Callable[[str], None]) -> None:
+    """Run a command to its end.
+
+    Args:
+        command: program and arguments.
+        log_file: gets what it prints; emptied first.
+        progress: called several times a second with its last line.
+
+    Raises:
+        ServerError: it failed; its last lines are in the message.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                progress(last_lines(log_file, 1))
+                time.sleep(_POLL_S)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode:
+        raise ServerError(
+            f"{' '.join(map(os.fspath, command))} failed:\n{last_lines(log_file, _SHOWN_LINES)}",
+            fix=f"mend it, and run make deploy again, which goes on there; all of it is in {log_file}",
+        )
+
+
+def last_lines(file: Path, count: int) -> str:
+    """The last lines of a log, without the rewritten states of progress bars."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return "\n".join([line for line in lines if line][-count:])

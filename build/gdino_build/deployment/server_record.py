@@ -1,0 +1,71 @@
+"""Which server of a profile runs: a record that holds for as long as the program that serves lives.
+
+The program holds a lock that ends with it, however it ends: a process id alone may be another's by now.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gdino_build.server_ports import ServerPorts
+from gdino_build.whole_file import write_json
+
+_RECORD = "server.json"
+_LOCK = "server.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerRecord:
+    """A server that runs or is starting.
+
+    Attributes:
+        pid: of the program that serves, which SIGTERM stops.
+        manifest_sha256: of what it serves.
+        ports: that it listens on.
+    """
+
+    pid: int
+    manifest_sha256: str
+    ports: ServerPorts
+
+
+@contextlib.contextmanager
+def recorded_server(folder: Path, manifest_sha256: str, ports: ServerPorts) -> Iterator[None]:
+    """Keep the record of this program while a `with` block lasts; a second server of a profile leaves it alone."""
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield
+            return
+        write_json(folder / _RECORD, {"pid": os.getpid(), "manifest_sha256": manifest_sha256, "ports": asdict(ports)})
+        try:
+            yield
+        finally:
+            (folder / _RECORD).unlink(missing_ok=True)
+
+
+def find_server(folder: Path) -> ServerRecord | None:
+    """The server of a profile that runs or is starting; None where there is none.
+
+    Args:
+        folder: of the profile, such as out/deploy.
+    """
+    try:
+        with (folder / _LOCK).open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    except FileNotFoundError:
+        return None
+    else:
+        return None  # nobody holds the lock: a record is of a program that was killed
+    try:
+        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # it begins or ends just now
+    return ServerRecord(pid=found["pid"], manifest_sha256=found["manifest_sha256"], ports=ServerPorts(**found["ports"]))

@@ -1,0 +1,70 @@
+"""The table [deploy] of a deploy.toml, which `make plan` writes."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdino_build.profile import load_profile
+from gdino_build.toml_tables import check_table
+from gdino_build.weights.sources import SOURCE_NAMES
+from gdino_core.errors import ConfigError
+
+_TYPES = {"model": str, "weights": list, "mirror": str, "file": str, "copies": str}
+_MODELS = ("demo", "swint", "swinb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploySettings:
+    """What to deploy.
+
+    Attributes:
+        profile: name of the profile, and of its folder below out/.
+        config: the file itself, which is the profile too.
+        model: "demo", "swint" or "swinb": which weights, and what the smoke test expects.
+        checkpoint: where the weights lie or come to lie.
+        weights: sources to try, in this order; none where the checkpoint is there already.
+        mirror: URL of a folder; "" for none.
+        file: the weights, brought by other means; "" for none.
+    """
+
+    profile: str
+    config: Path
+    model: str
+    checkpoint: Path
+    weights: Sequence[str]
+    mirror: str
+    file: str
+
+
+def load_deploy_settings(config: Path) -> DeploySettings:
+    """Read and check a deploy.toml.
+
+    Raises:
+        ConfigError: it is not there, is no profile, or its [deploy] is wrong or asks for what is not built.
+    """
+    if not config.is_file():
+        raise ConfigError(f"there is no {config}", fix="make plan writes one (ANSWERS=cpu needs no answers)")
+    profile = load_profile(str(config))
+    table = tomllib.loads(config.read_text(encoding="utf-8")).get("deploy", {})
+    check_table("deploy", table, _TYPES)
+    if table["model"] not in _MODELS:
+        raise ConfigError(f"[deploy] model is {table['model']!r}", fix=f"choose one of {', '.join(_MODELS)}")
+    if unknown := [name for name in table["weights"] if name not in SOURCE_NAMES]:
+        raise ConfigError(f"[deploy] weights has {unknown[0]!r}", fix=f"choose from {', '.join(SOURCE_NAMES)}")
+    if profile.runtime != "openvino":
+        raise ConfigError(
+            f"{config} is for {profile.runtime}, and make deploy serves CPU profiles only",
+            fix="compile and serve plans in NVIDIA's image, docker/README.md",
+        )
+    # A source that needs an address and has none is passed over, as the others may do.
+    sources = [name for name in table["weights"] if name not in ("mirror", "file") or table[name]]
+    return DeploySettings(
+        profile=profile.name,
+        config=config,
+        model=table["model"],
+        checkpoint=profile.checkpoint,
+        weights=sources,
+        mirror=table["mirror"],
+        file=table["file"],
+    )

@@ -45,6 +45,6 @@ def run_command(command: Sequence[str], log_file: Path, progress: Callable[[str]
 
 def last_lines(file: Path, count: int) -> str:
     """The last lines of a log, without the rewritten states of progress bars."""
-    text = file.read_text(encoding="utf-8", errors="replace")
+    text = file.read_bytes().decode("utf-8", errors="replace")  # read_text would make lines of those states
     lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
     return "\n".join([line for line in lines if line][-count:])

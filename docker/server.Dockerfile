@@ -12,6 +12,9 @@ RUN python3 -c "import tomllib; \
     && rm /tmp/pyproject.toml /tmp/requirements.txt
 COPY gdino_core /usr/local/lib/python3.12/dist-packages/gdino_core
 
+# As the embedded server does it: numpy has small products only to do.
+ENV OPENBLAS_NUM_THREADS=1
+
 USER 1000:1000
 EXPOSE 8000 8001 8002
 CMD ["tritonserver", \

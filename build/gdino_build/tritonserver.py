@@ -112,6 +112,8 @@ def process_environment(runtime: TritonRuntime, base: Mapping[str, str]) -> dict
         base: variables to start from.
     """
     variables = dict(base)
+    # numpy has small products only to do here; threads that wait for more take the engine's processors meanwhile.
+    variables.setdefault("OPENBLAS_NUM_THREADS", "1")
     # The stub finds the packages of the models through the python3 that is first on PATH.
     variables["PATH"] = os.pathsep.join([str(runtime.environment / "bin"), base.get("PATH", os.defpath)])
     if runtime.libpython is not None:

@@ -61,7 +61,9 @@ def test_environments_own_python_comes_first_on_the_path() -> None:
         server=Path("/s"), backends=Path("/b"), caches=Path("/c"), libpython=Path("/lib3"), environment=Path("/venv")
     )
     variables = process_environment(runtime, {"PATH": "/usr/bin", "LD_LIBRARY_PATH": "/other", "HOME": "/h"})
-    assert variables == {"PATH": "/venv/bin:/usr/bin", "LD_LIBRARY_PATH": "/lib3:/other", "HOME": "/h"}
+    paths = {"PATH": "/venv/bin:/usr/bin", "LD_LIBRARY_PATH": "/lib3:/other"}
+    assert variables == paths | {"HOME": "/h", "OPENBLAS_NUM_THREADS": "1"}
+    assert process_environment(runtime, {"OPENBLAS_NUM_THREADS": "4"})["OPENBLAS_NUM_THREADS"] == "4"
 
 
 def test_launched_program_ends_when_its_parent_is_killed() -> None:

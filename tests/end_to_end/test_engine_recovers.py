@@ -54,6 +54,6 @@ assert not any(isinstance(answer, Exception) for answer in answers(engine, reque
 
 
 def test_the_first_inferences_of_a_process_may_run_side_by_side() -> None:
-    # Only in a new process are OpenVINO's tables not made yet; it hung in one run of four.
+    # Only in a new process are OpenVINO's tables not made yet. Whether two threads meet there is chance: several tries.
     for _ in range(4):
         subprocess.run([sys.executable, "-c", _FIRST_INFERENCES], check=True, timeout=120)

@@ -63,6 +63,7 @@ def test_sources_without_an_address_are_passed_over(tmp_path: Path) -> None:
         (('model = "demo"', 'model = "demon"'), r"\[deploy\] model is 'demon'"),
         (('"github"', '"gopher"'), r"\[deploy\] weights has 'gopher'"),
         (('copies = "one"', ""), r"\[deploy\] lacks copies"),
+        (('copies = "one"', 'copies = "two"'), r"\[deploy\] copies is 'two'"),
         (('extends = "demo-cpu"', 'extends = "gpu-fp16"'), "is for tensorrt, and make deploy serves CPU profiles only"),
     ],
 )

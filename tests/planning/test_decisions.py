@@ -53,6 +53,7 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any]]] = {
         (SERVER, ["github", "huggingface"]),
     ],
     "copies": [
+        (CPU, "one"),
         (SERVER | {"gpus": 4}, "one for each GPU"),  # the guide's
         (SERVER, "one"),
     ],

@@ -57,6 +57,8 @@ def load_deploy_settings(config: Path) -> DeploySettings:
             f"{config} is for {profile.runtime}, and make deploy serves CPU profiles only",
             fix="compile and serve plans in NVIDIA's image, docker/README.md",
         )
+    if table["copies"] != "one":
+        raise ConfigError(f"[deploy] copies is {table['copies']!r}", fix='write "one": it has all processors already')
     # A source that needs an address and has none is passed over, as the others may do.
     sources = [name for name in table["weights"] if name not in ("mirror", "file") or table[name]]
     return DeploySettings(

@@ -51,16 +51,15 @@ class Command:
 
     def kill_at(self, step: str) -> None:
         """Start a deployment, and kill it when it is at a step."""
-        process = self.start("deploy")
-        assert process.stdout is not None
-        shown = ""
-        while f"] {step}" not in shown:
-            read = process.stdout.read(1)
-            assert read, shown
-            shown += read
-        time.sleep(0.5)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with self.start("deploy") as process:
+            assert process.stdout is not None
+            shown = ""
+            while f"] {step}" not in shown:
+                read = process.stdout.read(1)
+                assert read, shown
+                shown += read
+            time.sleep(0.5)
+            process.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture

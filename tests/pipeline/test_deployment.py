@@ -3,11 +3,12 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from gdino_build.deployment.command_line import last_lines, run_command
+from gdino_build.deployment.command_line import alone, last_lines, run_command
 from gdino_build.deployment.server_record import find_server, recorded_server
 from gdino_build.deployment.settings import load_deploy_settings
 from gdino_build.server_ports import ServerPorts
@@ -49,6 +50,22 @@ def _be_killed(folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _deploy_and_be_killed(folder: Path) -> None:
+    with alone(folder, lambda _: None) as lock:
+        subprocess.Popen(["sh", "-c", f"sleep 1; touch {folder}/done"], pass_fds=[lock])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_deployment_waits_for_what_a_killed_one_has_begun(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_deploy_and_be_killed, args=(tmp_path,))
+    process.start()
+    process.join()
+    said: list[str] = []
+    with alone(tmp_path, said.append):
+        assert (tmp_path / "done").exists()
+    assert said[0] == "waiting for what another make deploy has begun"
+
+
 def test_sources_without_an_address_are_passed_over(tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text(DEPLOY)
@@ -80,7 +97,10 @@ def test_without_a_plan_one_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_command_that_fails_is_told_with_its_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "step.log"
-    with pytest.raises(ServerError, match=r"failed:\nno such thing\n"):
-        run_command(["sh", "-c", "echo no such thing >&2; exit 3"], log, lambda _: None)
+    with (
+        alone(tmp_path, lambda _: None) as lock,
+        pytest.raises(ServerError, match=r"failed:\nno such thing\n"),
+    ):
+        run_command(["sh", "-c", "echo no such thing >&2; exit 3"], log, lock, lambda _: None)
     log.write_bytes(b"first\n10%\r50%\rdone\n\n")
     assert last_lines(log, 2) == "first\ndone"

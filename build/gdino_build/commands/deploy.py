@@ -4,9 +4,13 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdino_build.commands.stage import Commands, add_out
 from gdino_core.errors import GdinoError
+
+if TYPE_CHECKING:
+    from gdino_build.deployment.steps import Deployment
 
 
 def register(commands: Commands) -> None:
@@ -23,15 +27,29 @@ def register(commands: Commands) -> None:
 
 
 def _deploy(arguments: argparse.Namespace) -> None:
+    from gdino_build.deployment.command_line import alone
     from gdino_build.deployment.settings import load_deploy_settings
-    from gdino_build.deployment.steps import STEPS, Deployment, server_urls
+    from gdino_build.deployment.steps import Deployment, server_urls
 
-    deployment = Deployment(
-        settings=load_deploy_settings(arguments.config),
-        out=arguments.out,
-        environment=arguments.environment,
-        progress=_show_line,
-    )
+    settings = load_deploy_settings(arguments.config)
+    with alone(arguments.out / settings.profile, _show_line) as lock:
+        deployment = Deployment(
+            settings=settings,
+            out=arguments.out,
+            environment=arguments.environment,
+            lock=lock,
+            progress=_show_line,
+        )
+        _take_steps(deployment)
+        for name, url in server_urls(deployment).items():
+            print(f"{name:<8} {url}")
+    print(f"make undeploy CONFIG={arguments.config} stops it")
+
+
+def _take_steps(deployment: "Deployment") -> None:
+    """Take all steps, and show what each is at and comes to."""
+    from gdino_build.deployment.steps import STEPS
+
     for number, (name, step) in enumerate(STEPS, start=1):
         title = f"[{number}/{len(STEPS)}] {name:<8}"
         print(title, end="", flush=True)
@@ -45,9 +63,6 @@ def _deploy(arguments: argparse.Namespace) -> None:
         if sys.stderr.isatty():  # where what the step was at stood over the title
             print(f"\r{title}", end="")
         print(f" {said} ({time.monotonic() - started:.1f} s)", flush=True)
-    for name, url in server_urls(deployment).items():
-        print(f"{name:<8} {url}")
-    print(f"make undeploy CONFIG={arguments.config} stops it")
 
 
 def _undeploy(arguments: argparse.Namespace) -> None:

@@ -1,10 +1,12 @@
 """Run another command of this project; what it prints goes to a file, and is shown when it fails."""
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from gdino_core.errors import ServerError
@@ -14,12 +16,38 @@ _SHOWN_LINES = 15
 GDINO_BUILD = (sys.executable, "-m", "gdino_build.cli")
 
 
-def run_command(command: Sequence[str], log_file: Path, progress: Callable[[str], None]) -> None:
+@contextlib.contextmanager
+def alone(folder: Path, progress: Callable[[str], None]) -> Iterator[int]:
+    """Let one deployment at a time work in a folder, while a `with` block lasts.
+
+    What a deployment started goes on when that is killed. It has inherited the lock, so that the next waits for it.
+
+    Args:
+        folder: of the profile; made when missing.
+        progress: called several times a second while another is waited for.
+
+    Yields:
+        The lock's file descriptor, for `run_command`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "deploy.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                progress("waiting for what another make deploy has begun")
+                time.sleep(_POLL_S)
+        yield lock.fileno()
+
+
+def run_command(command: Sequence[str], log_file: Path, lock: int, progress: Callable[[str], None]) -> None:
     """Run a command to its end.
 
     Args:
         command: program and arguments.
         log_file: gets what it prints; emptied first.
+        lock: file descriptor from `alone`.
         progress: called several times a second with its last line.
 
     Raises:
@@ -27,7 +55,9 @@ def run_command(command: Sequence[str], log_file: Path, progress: Callable[[str]
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock]
+        )
         try:
             while process.poll() is None:
                 progress(last_lines(log_file, 1))

@@ -47,12 +47,14 @@ class Deployment:
         settings: from deploy.toml.
         out: root of all outputs, "out" for those of the Makefile.
         environment: the project's virtual environment.
+        lock: file descriptor from `command_line.alone`.
         progress: is told what a step is at, several times a second.
     """
 
     settings: DeploySettings
     out: Path
     environment: Path
+    lock: int
     progress: Callable[[str], None]
 
     @property
@@ -67,7 +69,7 @@ class Deployment:
 
     def run(self, name: str, *command: str) -> None:
         """Run a command, its output in a file named for the step."""
-        run_command(command, self.folder / "deploy-logs" / f"{name}.log", self.progress)
+        run_command(command, self.folder / "deploy-logs" / f"{name}.log", self.lock, self.progress)
 
 
 def check_machine(deployment: Deployment) -> str:

@@ -26,6 +26,8 @@ from gdino_build.parity import (
 from gdino_build.served import EXPECTED_OPTIONS, DetectionCase, preprocessed
 from gdino_core import contract
 from gdino_core.detections import postprocess
+from gdino_core.engine_inputs import check_engine_inputs
+from gdino_core.errors import TensorError
 from gdino_core.image import choose_bucket, resized_hw
 from gdino_core.prompt import encode_prompt
 from gdino_core.settings import PreprocessSettings
@@ -46,6 +48,19 @@ def golden_inputs(case: Case, answer: Answer) -> Arrays:
         contract.POSITION_IDS: answer.position_ids[None],
         contract.PHRASE_IDS: answer.phrase_ids[None],
     }
+
+
+def taken_by_server(golden: Golden, settings: PreprocessSettings) -> Golden:
+    """The cases whose frames a server with these settings takes: a bucket holds them."""
+
+    def is_taken(case: Case, answer: Answer) -> bool:
+        try:
+            check_engine_inputs(golden_inputs(case, answer), settings)
+        except TensorError:
+            return False
+        return True
+
+    return replace(golden, cases=tuple(pair for pair in golden.cases if is_taken(*pair)))
 
 
 def compare_forced(golden: Golden, stage: ForcedStage) -> Difference:

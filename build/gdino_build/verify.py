@@ -15,7 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gdino_build.against_original import compare_forced, compare_free, find_golden, original_detection_cases
+from gdino_build.against_original import (
+    compare_forced,
+    compare_free,
+    find_golden,
+    original_detection_cases,
+    taken_by_server,
+)
 from gdino_build.golden import weights_sha256
 from gdino_build.model import GroundingDino
 from gdino_build.parity import NO_DIFFERENCE, Arrays, Difference, Tolerance, as_reference, compare
@@ -83,8 +89,8 @@ def verify_profile(
         requests = detection_cases(profile.preprocess, engine, module.forced)
         yield _row("detections", "torch", *compare_detections(server.grpc_url, requests))
         if golden:
-            difference = compare_free(golden, served, module.forced)
-            yield _row("served", "original", len(golden.cases), difference)
+            taken = taken_by_server(golden, profile.preprocess)
+            yield _row("served", "original", len(taken.cases), compare_free(taken, served, module.forced))
             requests = original_detection_cases(golden, profile.preprocess, engine, module.forced)
             yield _row("detections", "original", *compare_detections(server.grpc_url, requests))
 

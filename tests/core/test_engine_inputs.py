@@ -1,4 +1,4 @@
-"""What no preprocessing makes is refused with the tensor's name before an engine sees it."""
+"""What an engine cannot work on is refused with the tensor's name before it sees it."""
 
 from typing import Any
 
@@ -33,15 +33,20 @@ def test_what_preprocessing_makes_is_taken() -> None:
     check_engine_inputs(
         detector_inputs(tokens=32, frame=(256, 32)) | {"VALID_HW": np.array([[1, 1], [256, 32]])}, SETTINGS
     )
+    check_engine_inputs(detector_inputs(tokens=7, frame=(64, 128)), SETTINGS)  # verify's frames and prompts fill none
     check_engine_inputs(text_inputs(INPUT_IDS=np.full((1, 16), 30_521, np.int32)), SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
-        (detector_inputs(frame=(100, 100)), "PIXELS is 100x100 .* the sizes are 64x160"),
+        (detector_inputs(frame=(100, 100)), "PIXELS is 100x100 .* the buckets are 64x160"),
+        (detector_inputs(frame=(64, 144)), "PIXELS is 64x144"),
+        (detector_inputs(frame=(160, 160)), "PIXELS is 160x160"),
+        (detector_inputs(frame=(32, 32)), "PIXELS is 32x32"),
         (detector_inputs(rows=0), "PIXELS has no rows"),
-        (detector_inputs(tokens=7), "PHRASE_IDS has 7 tokens, the lengths are 16, 32"),
+        (detector_inputs(tokens=33), "PHRASE_IDS has 33 tokens, the limit is 32"),
+        (detector_inputs(tokens=0), "PHRASE_IDS has 0 tokens"),
         (detector_inputs() | {"VALID_HW": np.array([[64, 160], [0, 5]])}, r"VALID_HW \[\[64, 160\], \[0, 5\]\] is not"),
         (detector_inputs() | {"VALID_HW": np.array([[64, 161]] * 2)}, "within 1x1 to 64x160"),
         (detector_inputs() | {"POSITION_IDS": np.full((2, 16), 256)}, "POSITION_IDS has values outside 0 to 255"),
@@ -52,7 +57,7 @@ def test_what_preprocessing_makes_is_taken() -> None:
         (text_inputs(POSITION_IDS=np.zeros((1, 32), np.int32)), "POSITION_IDS has 32 tokens"),
     ],
 )
-def test_what_it_does_not_make_is_refused(inputs: dict[str, Any], said: str) -> None:
+def test_what_no_engine_works_on_is_refused(inputs: dict[str, Any], said: str) -> None:
     with pytest.raises(TensorError, match=said) as caught:
         check_engine_inputs(inputs, SETTINGS)
     assert "fix: call grounding_dino" in str(caught.value)

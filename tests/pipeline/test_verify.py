@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdino_build.against_original import compare_forced, compare_free, find_golden
+from gdino_build.against_original import compare_forced, compare_free, find_golden, taken_by_server
 from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden, tokens_in_frame
 from gdino_build.parity import (
     NO_DIFFERENCE,
@@ -22,6 +22,7 @@ from gdino_build.parity import (
     as_reference,
     compare,
 )
+from gdino_build.profile import load_profile
 from gdino_build.served import DETECTION_OPTIONS, detections_difference
 from gdino_build.verify import picture_cases
 from gdino_build.verify_report import TABLE_HEAD, TOLERANCE, Row, format_row, write_rows
@@ -250,6 +251,14 @@ def test_the_tolerances_are_those_of_the_specification() -> None:
 
 
 # golden files
+
+
+def test_a_server_is_sent_what_its_buckets_hold_and_nothing_else() -> None:
+    golden = load_golden(Path("tests/goldens/demo_checkpoint.npz"))
+    taken = taken_by_server(golden, load_profile("demo-cpu").preprocess)
+    frames = {case.padded_picture().shape[:2] for case, _ in taken.cases}
+    assert frames == {(128, 192), (192, 128)}
+    assert len(taken.cases) < len(golden.cases)
 
 
 def test_a_golden_is_read_as_it_was_written(tmp_path: Path) -> None:

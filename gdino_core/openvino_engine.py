@@ -84,8 +84,8 @@ class OpenVinoSettings:
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_OPERATORS,
         }
         # OpenVINO counts the processors that it may run on, not the share of their time that a container gets.
-        is_limited = count_processors() < len(os.sched_getaffinity(0))
-        threads = self.threads or (count_processors() if is_limited else 0)
+        processors = count_processors()
+        threads = self.threads or (processors if processors < len(os.sched_getaffinity(0)) else 0)
         return properties | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
     @classmethod

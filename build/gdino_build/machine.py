@@ -6,20 +6,34 @@ from pathlib import Path
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 _CPU_FIELDS = slice(11, 13)  # user and system time
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container; "max" where there is none
 _SESSION_FIELD = 3  # of what follows the name in /proc/PID/stat: state, parent, group, session
 
 
 def describe_hardware() -> str:
     """Processor, cores that this process may use, and the instructions that low precisions use; no name of a host."""
-    fields = dict(
-        (key.strip(), value.strip())
-        for key, _, value in (
-            line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        )
-    )
-    flags = fields.get("flags", "").split()
+    fields = _processor()
+    flags = cpu_flags()
     known = ", ".join(flag for flag in _FLAGS if flag in flags)
     return f"{fields.get('model name', 'unknown CPU')}, {len(os.sched_getaffinity(0))} cores, {known or 'no AVX2'}"
+
+
+def cpu_flags() -> list[str]:
+    """Instructions that the processor has, by their names in Linux; none where it is not Linux."""
+    return _processor().get("flags", "").split()
+
+
+def memory_limit_bytes(limit_file: Path = _MEMORY_LIMIT, meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Memory that this process may use: of its container, or of the machine if that has less."""
+    total = next(
+        int(line.split()[1]) * 1024
+        for line in meminfo.read_text(encoding="utf-8").splitlines()
+        if line.startswith("MemTotal:")
+    )
+    try:
+        return min(total, int(limit_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return total
 
 
 def peak_bytes(pid: int | str = "self") -> int:
@@ -69,6 +83,15 @@ def session_bytes(leader: int) -> int:
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
     return total
+
+
+def _processor() -> dict[str, str]:
+    """What /proc/cpuinfo tells of the last processor; they are equal."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _stat_fields(process: Path) -> list[str]:

@@ -3,7 +3,6 @@
 A profile may extend another: it then has that one's tables, but for the keys that it writes itself.
 """
 
-import tomllib
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,7 +13,7 @@ from gdino_build.original_config import read_architecture
 from gdino_build.precision import PRECISIONS
 from gdino_build.precision.calibration_settings import CalibrationSettings
 from gdino_build.serving import ServingSettings
-from gdino_build.toml_tables import check_table
+from gdino_build.toml_tables import check_table, read_toml, toml_names
 from gdino_core.contract import STRIDE
 from gdino_core.errors import ConfigError
 from gdino_core.openvino_engine import OpenVinoSettings
@@ -100,8 +99,7 @@ class Profile:
 
 def profile_names() -> list[str]:
     """Names that `load_profile` takes."""
-    folder = resources.files("gdino_build") / "profiles"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return toml_names(resources.files("gdino_build") / "profiles")
 
 
 def load_profile(name: str) -> Profile:
@@ -113,11 +111,15 @@ def load_profile(name: str) -> Profile:
     Raises:
         ConfigError: no such profile, no TOML, a key that is missing, unknown or of a wrong value.
     """
-    return _profile_from(Path(name).name.removesuffix(".toml"), _read_tables(name, ()))
+    return _profile_from(Path(name).name.removesuffix(".toml"), read_tables(name))
 
 
-def _read_tables(name: str, extending: tuple[str, ...]) -> dict[str, Any]:
-    """The tables of a profile, with those that it extends."""
+def read_tables(name: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tables of a profile, with those that it extends; `extending` are the profiles that led to it.
+
+    Raises:
+        ConfigError: there is no such profile, it is no TOML, or it extends itself.
+    """
     if name in extending:
         raise ConfigError(f"profile {name} extends itself", fix="let it extend another, or none")
     shipped = resources.files("gdino_build") / "profiles" / f"{name}.toml"
@@ -126,18 +128,13 @@ def _read_tables(name: str, extending: tuple[str, ...]) -> dict[str, Any]:
         raise ConfigError(
             f"there is no profile {name}", fix=f"choose one of {', '.join(profile_names())}, or a .toml file"
         )
-    try:
-        content = tomllib.loads(source.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"profile {name} is not TOML: {error}", fix="see the shipped profiles for examples"
-        ) from error
+    content = read_toml(source, f"profile {name}", "see the shipped profiles for examples")
     base = content.pop("extends", None)
     if base is None:
         return content
     if not isinstance(base, str):
         raise ConfigError(f"profile {name} extends {base!r}", fix='write the name of a profile: extends = "swint-cpu"')
-    tables = _read_tables(base, (*extending, name))
+    tables = read_tables(base, (*extending, name))
     for key, table in content.items():
         extended = tables.get(key)
         if key != "model" and isinstance(table, dict) and isinstance(extended, dict):

@@ -5,7 +5,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from gdino_build.assemble import MANIFEST_FILE_NAME
 from gdino_build.drain import drain
 from gdino_build.readiness import ask_http, wait_until_ready
 from gdino_build.server_ports import HOST, ServerPorts
+from gdino_build.terminal_line import show_line
 from gdino_build.tritonserver import find_runtime, start_process
 from gdino_core.draining import DRAIN_FILE_VARIABLE
 from gdino_core.errors import ServerError
@@ -83,8 +83,8 @@ def serve(
             unanswered.
     """
     with _sigterm_as_interrupt(), contextlib.suppress(KeyboardInterrupt):
-        with _started(repository, ports, log_file, cache_bytes, _show_line) as (process, server):
-            _show_line("")
+        with _started(repository, ports, log_file, cache_bytes, show_line) as (process, server):
+            show_line("")
             urls = ", ".join(f"{name} {HOST}:{port}" for name, port in vars(ports).items())
             print(
                 f"tritonserver {server.version} is ready after {server.start_seconds:.1f} s: {urls}",
@@ -106,14 +106,14 @@ def _finish(process: subprocess.Popen[bytes], server: RunningServer, timeout_s: 
             server.drain_file,
             server.metrics_url,
             timeout_s,
-            lambda requests: _show_line(f"answering the last {requests} requests"),
+            lambda requests: show_line(f"answering the last {requests} requests"),
         )
     except KeyboardInterrupt:
         _kill(process)
         raise ServerError(
             "a second signal killed tritonserver before all requests were answered", fix="send one, and wait"
         ) from None
-    _show_line("")
+    show_line("")
     if not is_done:
         raise ServerError(
             f"requests were not answered within {timeout_s:.0f} s after the signal to stop",
@@ -243,9 +243,3 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     finally:
         for number, handler in previous:
             signal.signal(number, handler)
-
-
-def _show_line(text: str) -> None:
-    """Rewrite one line of a terminal; silent elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\x1b[2K{text}", end="\r", file=sys.stderr, flush=True)

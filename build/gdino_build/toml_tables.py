@@ -1,9 +1,33 @@
-"""Checks tables of TOML files: exactly the keys that they must have, with values of the right type."""
+"""Read TOML files, and check their tables: exactly the keys that they must have, with values of the right type."""
 
+import tomllib
 from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from gdino_core.errors import ConfigError
+
+
+def toml_names(folder: Traversable) -> list[str]:
+    """Names of the TOML files in a folder, without the suffix."""
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_toml(source: Traversable, name: str, fix: str) -> dict[str, Any]:
+    """Read a TOML file that is there.
+
+    Args:
+        source: the file.
+        name: what to call it where it is none.
+        fix: what helps then.
+
+    Raises:
+        ConfigError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name} is not TOML: {error}", fix=fix) from error
 
 
 def check_table(name: str, table: Mapping[str, Any], types: Mapping[str, type]) -> None:

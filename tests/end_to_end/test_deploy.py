@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def command(tmp_path: Path) -> Iterator[Command]:
     one = Command(config, os.environ | {name: str(port) for name, port in ports.items()})
     yield one
     one.run("undeploy")
-    subprocess.run(["rm", "-r", str(one.folder)], check=True)
+    shutil.rmtree(one.folder)
 
 
 def test_a_deployment_killed_at_any_step_ends_the_same_when_it_is_run_again(command: Command) -> None:

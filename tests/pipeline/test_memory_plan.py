@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gdino_build.machine import memory_limit_bytes
 from gdino_build.memory.cost import BucketCost, Peak, fit_costs
 from gdino_build.memory.measure import batches_to_measure
 from gdino_build.memory.plan import (
@@ -14,7 +15,6 @@ from gdino_build.memory.plan import (
     check_plan,
     format_plan,
     full_queues_bytes,
-    memory_limit_bytes,
     read_plan,
 )
 from gdino_build.profile import load_profile
@@ -101,6 +101,10 @@ def test_the_limit_is_that_of_the_container_where_it_has_one(tmp_path: Path) -> 
     meminfo.write_text("MemFree: 5 kB\nMemTotal:       1000 kB\n")
     assert memory_limit_bytes(limit, meminfo) == 1_024_000
     for content, expected in (("max\n", 1_024_000), ("2048\n", 2048), ("9999999\n", 1_024_000)):
+        limit.write_text(content)
+        assert memory_limit_bytes(limit, meminfo) == expected
+    meminfo.write_text("MemTotal:  16384000 kB\n")
+    for content, expected in (("max", 16384000 * 1024), ("2147483648", 2 << 30)):
         limit.write_text(content)
         assert memory_limit_bytes(limit, meminfo) == expected
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.commands.stage import Commands, add_out
+from gdino_build.terminal_line import show_line
 from gdino_core.errors import GdinoError
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ def _deploy(arguments: argparse.Namespace) -> None:
     from gdino_build.deployment.steps import Deployment, server_urls
 
     settings = load_deploy_settings(arguments.config)
-    with alone(arguments.out / settings.profile, _show_line) as lock:
+    with alone(arguments.out / settings.profile, show_line) as lock:
         deployment = Deployment(
             settings=settings,
             out=arguments.out,
             environment=arguments.environment,
             lock=lock,
-            progress=_show_line,
+            progress=show_line,
         )
         _take_steps(deployment)
         for name, url in server_urls(deployment).items():
@@ -59,7 +60,7 @@ def _take_steps(deployment: "Deployment") -> None:
         except GdinoError:
             print(" FAILED", flush=True)
             raise
-        _show_line("")
+        show_line("")
         if sys.stderr.isatty():  # where what the step was at stood over the title
             print(f"\r{title}", end="")
         print(f" {said} ({time.monotonic() - started:.1f} s)", flush=True)
@@ -70,12 +71,6 @@ def _undeploy(arguments: argparse.Namespace) -> None:
     from gdino_build.deployment.steps import stop_server
 
     settings = load_deploy_settings(arguments.config)
-    stopped = stop_server(arguments.out / settings.profile, _show_line)
-    _show_line("")
+    stopped = stop_server(arguments.out / settings.profile, show_line)
+    show_line("")
     print(f"stopped process {stopped.pid}" if stopped else f"no server of {arguments.config} runs")
-
-
-def _show_line(text: str) -> None:
-    """Rewrite one line of a terminal; silent elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[2K{text[:100]}", end="", file=sys.stderr, flush=True)

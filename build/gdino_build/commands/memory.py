@@ -24,6 +24,7 @@ def _plan_memory(profile: Profile, arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from gdino_build.engine import read_record
+    from gdino_build.machine import memory_limit_bytes
     from gdino_build.memory.cost import fit_costs
     from gdino_build.memory.measure import batches_to_measure, measure_detector, measure_rest
     from gdino_build.memory.plan import (
@@ -32,7 +33,6 @@ def _plan_memory(profile: Profile, arguments: argparse.Namespace) -> None:
         check_plan,
         format_plan,
         full_queues_bytes,
-        memory_limit_bytes,
     )
 
     if profile.runtime != "openvino":

@@ -13,6 +13,7 @@ from gdino_core.errors import ServerError
 
 _POLL_S = 0.2
 _SHOWN_LINES = 15
+_SHOWN_CHARACTERS = 100  # of what a command is at: a longer line would wrap, and could not be rewritten
 GDINO_BUILD = (sys.executable, "-m", "gdino_build.cli")
 
 
@@ -60,7 +61,7 @@ def run_command(command: Sequence[str], log_file: Path, lock: int, progress: Cal
         )
         try:
             while process.poll() is None:
-                progress(last_lines(log_file, 1))
+                progress(last_line(log_file))
                 time.sleep(_POLL_S)
         except BaseException:
             process.terminate()
@@ -71,6 +72,11 @@ def run_command(command: Sequence[str], log_file: Path, lock: int, progress: Cal
             f"{' '.join(map(os.fspath, command))} failed:\n{last_lines(log_file, _SHOWN_LINES)}",
             fix=f"mend it, and run make deploy again, which goes on there; all of it is in {log_file}",
         )
+
+
+def last_line(file: Path) -> str:
+    """What a program is at: the last line of its log, shortened to one of a terminal."""
+    return last_lines(file, 1)[:_SHOWN_CHARACTERS]
 
 
 def last_lines(file: Path, count: int) -> str:

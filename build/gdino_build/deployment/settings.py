@@ -1,11 +1,10 @@
 """The table [deploy] of a deploy.toml, which `make plan` writes."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdino_build.profile import load_profile
+from gdino_build.profile import load_profile, read_tables
 from gdino_build.toml_tables import check_table
 from gdino_build.weights.sources import SOURCE_NAMES
 from gdino_core.errors import ConfigError
@@ -46,7 +45,7 @@ def load_deploy_settings(config: Path) -> DeploySettings:
     if not config.is_file():
         raise ConfigError(f"there is no {config}", fix="make plan writes one (ANSWERS=cpu needs no answers)")
     profile = load_profile(str(config))
-    table = tomllib.loads(config.read_text(encoding="utf-8")).get("deploy", {})
+    table = read_tables(str(config)).get("deploy", {})
     check_table("deploy", table, _TYPES)
     if table["model"] not in _MODELS:
         raise ConfigError(f"[deploy] model is {table['model']!r}", fix=f"choose one of {', '.join(_MODELS)}")

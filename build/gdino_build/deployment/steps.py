@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gdino_build.assemble import MANIFEST_FILE_NAME
-from gdino_build.deployment.command_line import GDINO_BUILD, last_lines, run_command
+from gdino_build.deployment.command_line import GDINO_BUILD, last_line, last_lines, run_command
 from gdino_build.deployment.server_record import ServerRecord, find_server
 from gdino_build.deployment.settings import DeploySettings
 from gdino_build.doctor.collect import collect_facts
@@ -91,7 +91,7 @@ def fetch_weights(deployment: Deployment) -> str:
             f"{settings.checkpoint} is not there, and no source has it",
             fix=f"put it there, or name weights, mirror or file in [deploy] of {settings.config}",
         )
-    address = [*(["--mirror", settings.mirror] if settings.mirror else [])]
+    address = ["--mirror", settings.mirror] if settings.mirror else []
     address += ["--file", settings.file] if settings.file else []
     deployment.run("weights", *GDINO_BUILD, "weights", settings.model, *address, "--source", *settings.weights)
     return f"{settings.checkpoint} is downloaded and verified"
@@ -148,7 +148,7 @@ def wait_ready(deployment: Deployment) -> str:
             return f"after {time.monotonic() - started:.0f} s"
         if time.monotonic() - started > 2 * START_TIMEOUT_S:
             raise _did_not_start(deployment)
-        deployment.progress(last_lines(_serve_output(deployment), 1))
+        deployment.progress(last_line(_serve_output(deployment)))
         time.sleep(_POLL_S)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gdino_build.doctor import parsing
 from gdino_build.doctor.facts import Driver, Facts, Plan, Torch, parse_version
+from gdino_build.machine import cpu_flags, memory_limit_bytes
 from gdino_build.server_ports import ServerPorts, listener_of
 from gdino_core.errors import GdinoError
 
@@ -75,10 +76,8 @@ def collect_facts(root: Path, environment: Path) -> Facts:
         torch=_torch(python),
         libraries=parsing.parse_libraries(run_tool([shutil.which("ldconfig") or "/sbin/ldconfig", "-p"]).text),
         plans=list(_plans(root / "out")),
-        cpu_flags=parsing.parse_cpu_flags(_read(Path("/proc/cpuinfo"))),
-        memory_bytes=parsing.parse_memory_bytes(
-            _read(Path("/proc/meminfo")), _read(Path("/sys/fs/cgroup/memory.max")) or None
-        ),
+        cpu_flags=cpu_flags(),
+        memory_bytes=memory_limit_bytes() if platform.system() == "Linux" else None,
         disk_free_bytes=shutil.disk_usage(root).free,
         shared_memory_bytes=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
         taken_ports=_taken_ports(),

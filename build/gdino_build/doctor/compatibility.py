@@ -35,7 +35,6 @@ class Blackwell:
     """What GPUs of this generation need."""
 
     min_capability: int
-    min_cuda: Version
     min_driver: Version
     min_tensorrt: Version
 
@@ -65,7 +64,6 @@ def load_compatibility(path: Path = _TABLE) -> Compatibility:
         min_driver_by_cuda={entry["major"]: tuple(entry["min_driver"]) for entry in table["cuda"]},
         blackwell=Blackwell(
             min_capability=blackwell["min_capability"],
-            min_cuda=tuple(blackwell["min_cuda"]),
             min_driver=tuple(blackwell["min_driver"]),
             min_tensorrt=tuple(blackwell["min_tensorrt"]),
         ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gdino_build.doctor.compatibility import Compatibility
-from gdino_build.doctor.facts import Facts, Version, format_version, parse_version
+from gdino_build.doctor.facts import Facts, Version, format_capability, format_version, parse_version
 
 BLOCKS: Final = "blocks"  # serving on this machine cannot work
 LIMITS: Final = "limits"  # a part cannot, such as the GPU or an old plan; the rest can
@@ -131,8 +131,8 @@ def gpu_too_old(facts: Facts, table: Compatibility) -> Iterator[Finding]:
         if gpu.capability < table.min_capability:
             yield Finding(
                 weight=LIMITS,
-                what=f"{gpu.name} has compute capability {_capability(gpu.capability)}",
-                why=f"TensorRT needs {_capability(table.min_capability)} or newer since version 10.5",
+                what=f"{gpu.name} has compute capability {format_capability(gpu.capability)}",
+                why=f"TensorRT needs {format_capability(table.min_capability)} or newer since version 10.5",
                 fix="serve a CPU profile here (make serve PROFILE=swint-cpu), or on a newer GPU",
             )
 
@@ -147,8 +147,8 @@ def no_kernels_in_torch(facts: Facts, _: Compatibility) -> Iterator[Finding]:
         if not same_major:
             yield Finding(
                 weight=LIMITS,
-                what=f"torch {torch.version} has no kernels for {gpu.name} ({_capability(gpu.capability)})",
-                why="it was built for " + ", ".join(map(_capability, torch.capabilities)) + ": 'invalid device "
+                what=f"torch {torch.version} has no kernels for {gpu.name} ({format_capability(gpu.capability)})",
+                why="it was built for " + ", ".join(map(format_capability, torch.capabilities)) + ": 'invalid device "
                 "function' or 'no kernel image is available for execution on the device'",
                 fix=f"install a torch whose CUDA knows it: pip install torch --index-url "
                 f"https://download.pytorch.org/whl/{'cu128' if gpu.capability >= 75 else 'cu126'}",
@@ -176,7 +176,8 @@ def newest_gpus(facts: Facts, table: Compatibility) -> Iterator[Finding]:
         if tensorrt and tensorrt < needs.min_tensorrt:
             yield Finding(
                 weight=LIMITS,
-                what=f"TensorRT {format_version(tensorrt)} does not know {gpu.name} ({_capability(gpu.capability)})",
+                what=f"TensorRT {format_version(tensorrt)} does not know {gpu.name} "
+                f"({format_capability(gpu.capability)})",
                 why=f"Blackwell needs TensorRT {format_version(needs.min_tensorrt)} or newer",
                 fix="use an image of 25.03 or newer, or install a newer TensorRT",
             )
@@ -223,8 +224,8 @@ def stale_plans(facts: Facts, table: Compatibility) -> Iterator[Finding]:
         if facts.gpus and plan.capability not in {gpu.capability for gpu in facts.gpus}:
             yield Finding(
                 weight=LIMITS,
-                what=f"{plan.path} is for compute capability {_capability(plan.capability)}",
-                why="the GPU here has " + ", ".join(sorted({_capability(gpu.capability) for gpu in facts.gpus})),
+                what=f"{plan.path} is for compute capability {format_capability(plan.capability)}",
+                why="the GPU here has " + ", ".join(sorted({format_capability(gpu.capability) for gpu in facts.gpus})),
                 fix=f"make engines again here, SM={facts.gpus[0].capability}; before: {plan.rebuild_command}",
             )
 
@@ -336,10 +337,6 @@ def _tensorrt_of_image(facts: Facts, table: Compatibility) -> Version | None:
 def _newest_cuda(driver: Version, table: Compatibility) -> str:
     known = [major for major, needed in sorted(table.min_driver_by_cuda.items()) if driver >= needed]
     return str(known[-1]) if known else "that the driver runs"
-
-
-def _capability(capability: int) -> str:
-    return f"{capability // 10}.{capability % 10}"
 
 
 def _tag(release: Version) -> str:

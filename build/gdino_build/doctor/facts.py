@@ -25,6 +25,11 @@ def format_version(version: Version) -> str:
     return ".".join(map(str, version))
 
 
+def format_capability(capability: int) -> str:
+    """89 is "8.9"."""
+    return f"{capability // 10}.{capability % 10}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
     """An NVIDIA GPU, as nvidia-smi tells it; capability 89 is 8.9."""

@@ -9,8 +9,8 @@ from gdino_build.doctor.facts import Driver, Gpu, Plan, Torch, Version, parse_ve
 GPU_QUERY = "name,compute_cap,memory.total,driver_version"
 _CUDA_IN_HEADER = re.compile(r"CUDA Version:\s*([0-9.]+)")
 _NVCC_RELEASE = re.compile(r"release ([0-9.]+)")
-_LIBRARY = re.compile(r"^\s*(lib[A-Za-z_]+)\.so\.([0-9.]+)\s.*=>\s*(\S+)", re.MULTILINE)
-_LIBRARIES = ("libnvinfer", "libcudart", "libcuda")
+_LIBRARY = re.compile(r"^\s*(lib[A-Za-z_]+)\.so\.([0-9.]+)\s.*=>", re.MULTILINE)
+_LIBRARIES = ("libnvinfer", "libcudart")
 
 
 def parse_gpus(csv: str) -> tuple[list[Gpu], Version | None]:
@@ -50,7 +50,7 @@ def parse_nvcc(text: str) -> Version | None:
 def parse_libraries(ldconfig: str) -> dict[str, Version]:
     """Versions of TensorRT's and CUDA's libraries from `ldconfig -p`; of several the newest."""
     found: dict[str, Version] = {}
-    for name, version, _ in _LIBRARY.findall(ldconfig):
+    for name, version in _LIBRARY.findall(ldconfig):
         if name in _LIBRARIES:
             found[name] = max(found.get(name, ()), parse_version(version))
     return found
@@ -80,22 +80,6 @@ def parse_plan(path: str, manifest: str) -> Plan | None:
         )
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def parse_memory_bytes(meminfo: str, cgroup_limit: str | None) -> int | None:
-    """Memory of the machine, or of the container where that has less."""
-    found = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
-    total = int(found[1]) * 1024 if found else None
-    if cgroup_limit and cgroup_limit.strip().isdigit():
-        limit = int(cgroup_limit)
-        return limit if total is None else min(total, limit)
-    return total
-
-
-def parse_cpu_flags(cpuinfo: str) -> Sequence[str]:
-    """Instructions of the processor, from /proc/cpuinfo."""
-    found = re.search(r"^flags\s*:\s*(.*)$", cpuinfo, re.MULTILINE)
-    return found[1].split() if found else ()
 
 
 def parse_triton_image(environment: Mapping[str, str]) -> Version | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from gdino_build.doctor.diagnosis import BLOCKS, Finding
-from gdino_build.doctor.facts import Facts, format_version
+from gdino_build.doctor.facts import Facts, format_capability, format_version
 
 _PACKAGES = ("torch", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "tritonserver", "numpy")
 _GIB = 1 << 30
@@ -27,7 +27,7 @@ def _seen(facts: Facts) -> Iterator[tuple[str, str]]:
         image = f", Triton image {_version(facts.triton_image)}" if facts.triton_image else ""
         yield "container", f"yes{image}"
     for gpu in facts.gpus:
-        yield "GPU", f"{gpu.name}, compute capability {gpu.capability / 10:.1f}, {gpu.memory_mib} MiB"
+        yield "GPU", f"{gpu.name}, compute capability {format_capability(gpu.capability)}, {gpu.memory_mib} MiB"
     if not facts.gpus:
         yield "GPU", "none" if not facts.has_nvidia_card else "a card that cannot be used"
     if facts.driver.version:

@@ -15,7 +15,6 @@ from gdino_core.settings import PreprocessSettings
 
 PLAN_FILE_NAME = "memory-plan.json"
 MARGIN = 0.2  # of the memory, that stays free
-_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of the container; "max" where there is none
 _MIB = 1 << 20
 
 
@@ -80,19 +79,6 @@ class MemoryPlan:
             kept_bytes=content["kept_bytes"],
             costs=costs,
         )
-
-
-def memory_limit_bytes(limit_file: Path = _MEMORY_LIMIT, meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Memory that this process may use: of its container, or of the machine if that has less."""
-    total = next(
-        int(line.split()[1]) * 1024
-        for line in meminfo.read_text(encoding="utf-8").splitlines()
-        if line.startswith("MemTotal:")
-    )
-    try:
-        return min(total, int(limit_file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return total
 
 
 def full_queues_bytes(preprocess: PreprocessSettings, serving: ServingSettings, text_dim: int) -> int:

@@ -1,12 +1,12 @@
 """The questions, and their answers: from a file, from flags, or asked one by one."""
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from gdino_build.toml_tables import read_toml, toml_names
 from gdino_core.errors import ConfigError
 
 
@@ -84,8 +84,7 @@ class Answers:
 
 def answers_names() -> list[str]:
     """Names of the answers that are shipped."""
-    folder = resources.files("gdino_build.planning") / "answers"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return toml_names(resources.files("gdino_build.planning") / "answers")
 
 
 def load_answers(name: str) -> dict[str, Any]:
@@ -103,10 +102,7 @@ def load_answers(name: str) -> dict[str, Any]:
         raise ConfigError(
             f"there are no answers {name}", fix=f"choose one of {', '.join(answers_names())}, or a .toml file"
         )
-    try:
-        found = tomllib.loads(source.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name} is not TOML: {error}", fix='write lines such as: hardware = "cpu"') from error
+    found = read_toml(source, name, 'write lines such as: hardware = "cpu"')
     if unknown := sorted(found.keys() - QUESTIONS.keys()):
         raise ConfigError(f"{name} answers {unknown[0]}, which is not asked", fix=f"keys: {', '.join(QUESTIONS)}")
     return found

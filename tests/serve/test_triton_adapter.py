@@ -277,9 +277,10 @@ def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: l
 def test_engine_model_refuses_what_is_wrong_and_answers_the_others(repository: Path, logged: list[str]) -> None:
     model = _model("text_encoder", ENGINE_PARAMETERS, repository / "text_encoder")
     ids = np.arange(16, dtype=np.int32)[None]
-    good, bad, last = _executed(model, [_text_request(ids), _text_request(ids[:, :7]), _text_request(ids)])
+    longer = np.arange(17, dtype=np.int32)[None]
+    good, bad, last = _executed(model, [_text_request(ids), _text_request(longer), _text_request(ids)])
     assert bad.error.code == "INVALID_ARG"
-    assert "PHRASE_IDS has 7 tokens, the lengths are 16" in bad.error.message
+    assert "PHRASE_IDS has 17 tokens, the limit is 16" in bad.error.message
     for response in (good, last):
         assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == ids.tolist()
     assert not logged

@@ -65,11 +65,13 @@ def spread_over_batch(graph: gs.Graph) -> None:
     """Add a zero for each picture where a constant is repeated for each: an addition asks for no size."""
     zeros: dict[tuple[int, int], gs.Tensor] = {}
     for node in list(graph.nodes):
-        source, output = node.inputs[0] if node.inputs else None, node.outputs[0]
-        if node.op != "Expand" or isinstance(node.inputs[1], gs.Constant) or dtype_to_onnx(output.dtype) not in _FLOATS:
+        if node.op != "Expand" or isinstance(node.inputs[1], gs.Constant):
             continue
-        if output.shape[0] != "batch" or not all(isinstance(size, int) for size in output.shape[1:]):
+        source, output = node.inputs[0], node.outputs[0]
+        if dtype_to_onnx(output.dtype) not in _FLOATS:
             continue
+        if output.shape[0] != "batch" or list(source.shape)[-len(output.shape) + 1 :] != list(output.shape[1:]):
+            continue  # what else it repeats an addition of one number would not
         key = dtype_to_onnx(output.dtype), len(output.shape)
         if key not in zeros:
             zeros[key] = _batch_zeros(graph, *key)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gdino_build.flops import Work, count_file, count_graph, total
 from gdino_build.flops_report import format_work, read_original_work, write_work
 from gdino_build.model import GroundingDino
+from gdino_build.model.fusion import FusionLayer
 from gdino_build.specialise import settle_sizes
 from gdino_build.work_stages import STAGES, stage_of
 from gdino_core.errors import ConfigError
@@ -86,7 +88,14 @@ def test_products_are_those_that_torch_counts_in_the_same_module(
     head = 2 * rows * config.hidden_dim * (2 * config.hidden_dim + 4)
     logits = 2 * rows * config.hidden_dim * SIZES["tokens"]
     values_of_embeddings = 2 * rows * config.hidden_dim**2  # of the first decoder layer: constant, so folded
-    assert sum(counted.values()) == image - 3 * head - 2 * logits - values_of_embeddings
+    fusions = demo_model.transformer.encoder.fusion_layers
+    weights = sum(flops_in_torch(partial(products_of_weights, layer)) for layer in fusions)
+    assert sum(counted.values()) == image - 3 * head - 2 * logits - values_of_embeddings - weights
+
+
+def products_of_weights(layer: FusionLayer) -> object:
+    """What the exporter computes once and for all."""
+    return layer.attn._keys_with_values(), layer.attn._key_bias(), layer.attn._out_of_seen()
 
 
 def test_every_stage_has_work_and_its_own_share(works: dict[str, Work]) -> None:

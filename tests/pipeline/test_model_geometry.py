@@ -118,9 +118,9 @@ def test_pictures_of_a_batch_do_not_share_their_padding() -> None:
 
 
 def test_a_cell_that_the_picture_only_touches_is_inside() -> None:
-    cells = valid_cells(torch.tensor([[9, 16], [8, 1]]), 8)
-    assert cells.tolist() == [[2, 2], [1, 1]]
-    assert inside_map((2, 3), cells).int().tolist() == [[[1, 1, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 0]]]
+    cells = valid_cells(torch.tensor([[9, 16], [8, 1]]), [8, 4])
+    assert cells.tolist() == [[[2, 2], [3, 4]], [[1, 1], [2, 1]]]
+    assert inside_map((2, 3), cells[:, 0]).int().tolist() == [[[1, 1, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 0]]]
 
 
 def test_tokens_know_their_level() -> None:

@@ -25,9 +25,9 @@ from gdino_build.model import (
     transformer,
 )
 from gdino_build.model.attention import DeformableAttention
-from gdino_build.model.geometry import Geometry
+from gdino_build.model.geometry import Geometry, split_maps
 from gdino_build.model.projection import PictureGroupNorm
-from gdino_build.model.swin import PatchMerging, SwinBlock, shift_mask
+from gdino_build.model.swin import PatchMerging, SwinBlock, shift_masks
 from gdino_build.model.transformer import TextTokens, Transformer, contrastive_logits
 from gdino_build.profile import load_profile
 from gdino_build.random_weights import random_state_dict
@@ -191,17 +191,14 @@ def take_the_boxes_temperature_for_the_image(_: GroundingDino, patch: Patch) -> 
 
 
 def see_the_frame_in_windows(_: GroundingDino, patch: Patch) -> None:
-    def everywhere(map_hw: tuple[int, int], cells: Tensor) -> Tensor:
-        return torch.ones(len(cells), *map_hw, dtype=torch.bool)
-
-    patch.setattr(swin, "inside_map", everywhere)
+    patch.setattr(swin, "split_maps", lambda x, map_hws: split_maps(torch.ones_like(x), map_hws))
 
 
 def let_shifted_windows_reach_beyond_the_originals(_: GroundingDino, patch: Patch) -> None:
-    def of_the_frame(map_hw: tuple[int, int], valid_hw: Tensor, window: int) -> Tensor:
-        return shift_mask(map_hw, torch.tensor([map_hw]).expand_as(valid_hw), window)
+    def of_the_frames(map_hws: list[tuple[int, int]], cells: Tensor, window: int) -> list[Tensor]:
+        return shift_masks(map_hws, torch.tensor(map_hws).expand_as(cells), window)
 
-    patch.setattr(swin, "shift_mask", of_the_frame)
+    patch.setattr(swin, "shift_masks", of_the_frames)
 
 
 def normalise_over_the_frame(_: GroundingDino, patch: Patch) -> None:

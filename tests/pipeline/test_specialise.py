@@ -208,6 +208,15 @@ def test_a_constant_is_repeated_for_each_picture_without_asking_how_many_there_a
     assert_same_answers(model, after, {contract.VALID_HW: np.ones((4, 2), np.int32)})
 
 
+def test_a_constant_that_is_repeated_along_another_axis_too_keeps_its_shape() -> None:
+    graph = Builder(["batch", 2], np.dtype(np.int32))
+    graph.x.name = contract.VALID_HW
+    target = graph.add("Concat", graph.size(graph.x, 0), np.array([4, 3]), axis=0)
+    model = graph.done(graph.add("Relu", graph.add("Expand", random(4, 1), target)))
+    after = applied(model, settle_sizes, spread_over_batch)
+    assert_same_answers(model, after, {contract.VALID_HW: np.ones((2, 2), np.int32)})
+
+
 def test_equal_constants_become_one() -> None:
     build = Builder([4])
     model = build.done(build.add("Add", build.add("Mul", build.x, random(4)), build.add("Mul", build.x, random(4))))

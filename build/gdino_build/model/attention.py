@@ -3,6 +3,8 @@
 Source: torch.nn.MultiheadAttention; GroundingDINO, models/GroundingDINO/ms_deform_attn.py.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,29 +13,58 @@ from gdino_build.model.geometry import frame_cells
 
 
 class MultiheadAttention(nn.Module):
-    """Scaled dot-product attention with the parameters of torch.nn.MultiheadAttention, batch first."""
+    """Scaled dot-product attention with the parameters of torch.nn.MultiheadAttention, batch first.
+
+    Queries are scaled in their weights, and what is made of one tensor is made by one product.
+    """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.dim, self.num_heads, self.head_dim = dim, num_heads, dim // num_heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend: query [B,Q,C], key and value [B,K,C], mask additive and broadcastable to [B,heads,Q,K]."""
-        batch, queries = query.shape[:2]
+    def forward(self, placed: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend to each other: queries and keys are made of placed [B,N,C], values of x [B,N,C]."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        q, k, v = (
-            F.linear(x, weight, bias).view(batch, -1, self.num_heads, self.head_dim).transpose(1, 2)
-            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
-        )
-        scores = q * self.head_dim**-0.5 @ k.transpose(-1, -2)  # [B,heads,Q,K]
+        scale = self.head_dim**-0.5
+        joint = torch.cat((weights[0] * scale, weights[1])), torch.cat((biases[0] * scale, biases[1]))
+        heads = self.num_heads
+        queries, keys = torch.split(split_heads(F.linear(placed, *joint), 2 * heads, self.head_dim), heads, dim=1)
+        values = split_heads(F.linear(x, weights[2], biases[2]), heads, self.head_dim)
+        return self._attend(queries, keys, values, mask)
+
+    def attend_to(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+        """Attend from query [B,Q,C] to keys and values [B,heads,K,d] of `keys_and_values`; mask as in `forward`."""
+        weight, bias = (parameter[: self.dim] for parameter in (self.in_proj_weight, self.in_proj_bias))
+        scale = self.head_dim**-0.5
+        queries = split_heads(F.linear(query, weight * scale, bias * scale), self.num_heads, self.head_dim)
+        return self._attend(queries, keys, values, mask)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries, keys and values [B,heads,N,d]; mask additive and broadcastable to [B,heads,Q,K]."""
+        scores = queries @ keys.transpose(-1, -2)  # [B,heads,Q,K]
         if mask is not None:
             scores = scores + mask
-        attended = (scores.softmax(-1) @ v).transpose(1, 2)
-        return self.out_proj(attended.reshape(batch, queries, self.num_heads * self.head_dim))
+        attended = (scores.softmax(-1) @ values).transpose(1, 2)
+        return self.out_proj(attended.reshape(attended.shape[0], -1, self.dim))
+
+
+def split_heads(projected: Tensor, heads: int, head_dim: int) -> Tensor:
+    """[B,N,heads*d] -> [B,heads,N,d]."""
+    return projected.view(projected.shape[0], -1, heads, head_dim).transpose(1, 2)
+
+
+def keys_and_values(attentions: Sequence[MultiheadAttention], x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values [B,heads,K,d] of several attentions to the same x [B,K,C], by one product."""
+    weight = torch.cat([one.in_proj_weight[one.dim :] for one in attentions])
+    bias = torch.cat([one.in_proj_bias[one.dim :] for one in attentions])
+    heads, head_dim = attentions[0].num_heads, attentions[0].head_dim
+    projected = split_heads(F.linear(x, weight, bias), 2 * len(attentions) * heads, head_dim)
+    parts = torch.split(projected, heads, dim=1)
+    return list(zip(parts[::2], parts[1::2], strict=True))
 
 
 class DeformableAttention(nn.Module):

@@ -1,19 +1,21 @@
 """Fusion: image and text tokens attend to each other, re-associated so that the image side stays narrow.
 
 An image has about 20,000 tokens and a prompt few, so no image token is ever projected to the heads' width. With x
-the image tokens, t the text tokens and the original's projections (v_proj, l_proj, values_*, out_*):
+the image tokens, t the text tokens and the original's projections (v_proj, l_proj, values_*, out_*), for each head:
 
-    scores      (x W_v)(t W_l)ᵀ      =  x ((t W_l) W_vᵀ)ᵀ        text keys, seen from the image's channels
-    to image    P (t V_l) O_v        =  P ((t V_l) O_v)          text values, already in the image's channels
-    to text     softmax(sᵀ)(x V_v)   =  (softmax(sᵀ) x) V_v      rows sum to one, so the bias passes through
+    scores      (x W_v)(t W_l)ᵀ            =  x (t (W_l W_vᵀ))ᵀ        text keys, seen from the image's channels
+    to image    P (t V_l) O_v              =  P (t (V_l O_v))          text values, already in the image's channels
+    to text     softmax(sᵀ)(x V_v) O_l     =  (softmax(sᵀ) x)(V_v O_l)  rows sum to one, so the bias passes through
 
-The same sums in another order: exact, and without the widest tensors of the model.
+The same sums in another order: exact, and without the widest tensors of the model. The products in brackets are of
+weights alone: an exported graph holds three matrices in place of six.
 
 Source: GroundingDINO, models/GroundingDINO/fuse_modules.py, without its clamps at ±50000 and its global maximum,
 which couple the pictures of a batch and change nothing within one.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -43,29 +45,59 @@ class BiMultiHeadAttention(nn.Module):
             Updates of the image tokens [B,S,C] and of the text tokens [B,T,C].
         """
         batch, text_tokens = t.shape[:2]
-        dim, heads, width = self.dim, self.num_heads, self.head_dim
-        flat = heads * text_tokens
+        heads, flat = self.num_heads, self.num_heads * text_tokens
 
-        def text_heads(projected: Tensor) -> Tensor:
-            return projected.view(batch, text_tokens, heads, width).transpose(1, 2)  # [B,heads,T,d]
-
-        keys = text_heads(self.l_proj(t)) * width**-0.5
-        keys_in_image = keys @ self.v_proj.weight.view(heads, width, dim)  # [B,heads,T,C]
-        key_bias = (keys @ self.v_proj.bias.view(heads, width, 1)).view(batch, 1, flat)
-        scores = x @ keys_in_image.reshape(batch, flat, dim).transpose(1, 2) + key_bias  # [B,S,heads*T]
+        projected = F.linear(t, *self._keys_with_values()).view(batch, text_tokens, 2 * heads, self.dim)
+        keys, values = (  # [B,heads*T,C], in the image's channels
+            part.reshape(batch, flat, self.dim) for part in torch.split(projected.transpose(1, 2), heads, dim=1)
+        )
+        key_bias = F.linear(t, *self._key_bias()).transpose(1, 2).reshape(batch, 1, flat)
+        scores = x @ keys.transpose(1, 2) + key_bias  # [B,S,heads*T]
         scores = scores.view(batch, -1, heads, text_tokens).transpose(1, 2)  # [B,heads,S,T]
 
-        out_weight = self.out_v_proj.weight.view(dim, heads, width).permute(1, 2, 0)  # [heads,d,C]
-        values_in_image = text_heads(self.values_l_proj(t)) @ out_weight  # [B,heads,T,C]
         attention = (scores + text_mask).softmax(-1).transpose(1, 2).reshape(batch, -1, flat)  # [B,S,heads*T]
-        to_image = attention @ values_in_image.reshape(batch, flat, dim) + self.out_v_proj.bias
+        to_image = attention @ values + self.out_v_proj.bias
 
         attention = (scores.transpose(2, 3) + image_mask).softmax(-1)  # [B,heads,T,S]
-        seen = (attention.reshape(batch, flat, -1) @ x).view(batch, heads, text_tokens, dim)
-        value_weight = self.values_v_proj.weight.view(heads, width, dim).transpose(1, 2)  # [heads,C,d]
-        values = seen @ value_weight + self.values_v_proj.bias.view(heads, 1, width)  # [B,heads,T,d]
-        to_text = self.out_l_proj(values.transpose(1, 2).reshape(batch, text_tokens, heads * width))
-        return to_image, to_text
+        seen = (attention.reshape(batch, flat, -1) @ x).view(batch, heads, text_tokens, self.dim)
+        seen = seen.transpose(1, 2).reshape(batch, text_tokens, heads * self.dim)
+        return to_image, F.linear(seen, *self._out_of_seen())
+
+    def _keys_with_values(self) -> tuple[Tensor, Tensor]:
+        """Weight [2*heads*C,C] and bias that turn text tokens into keys and values in the image's channels."""
+        out = self._by_head(self.out_v_proj.weight.t())  # [heads,d,C]
+        parts = [
+            (self.l_proj, self._by_head(self.v_proj.weight * self.head_dim**-0.5)),
+            (self.values_l_proj, out),
+        ]
+        weights, biases = [], []
+        for projection, into_image in parts:
+            turned = into_image.transpose(1, 2)  # [heads,C,d]
+            weights.append(_multiply(turned, self._by_head(projection.weight)).flatten(0, 1))
+            biases.append(_multiply(turned, self._by_head(projection.bias[:, None])).flatten())
+        return torch.cat(weights), torch.cat(biases)
+
+    def _key_bias(self) -> tuple[Tensor, Tensor]:
+        """Weight [heads,C] and bias [heads] of what each text token adds to its scores with all image tokens."""
+        bias = self._by_head(self.v_proj.bias[:, None] * self.head_dim**-0.5).transpose(1, 2)  # [heads,1,d]
+        weight = _multiply(bias, self._by_head(self.l_proj.weight))[:, 0]
+        return weight, _multiply(bias, self._by_head(self.l_proj.bias[:, None])).flatten()
+
+    def _out_of_seen(self) -> tuple[Tensor, Tensor]:
+        """Weight [C,heads*C] and bias that turn what the heads saw, in the image's channels, into text updates."""
+        out = self._by_head(self.out_l_proj.weight.t()).transpose(1, 2)  # [heads,C,d]
+        weight = _multiply(out, self._by_head(self.values_v_proj.weight))  # [heads, C of text, C of image]
+        bias = _multiply(self.out_l_proj.weight, self.values_v_proj.bias[:, None])[:, 0] + self.out_l_proj.bias
+        return weight.transpose(0, 1).flatten(1), bias
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        """[heads*d,N] -> [heads,d,N]."""
+        return rows.view(self.num_heads, self.head_dim, -1)
+
+
+def _multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Product of weights, rounded once."""
+    return (a.double() @ b.double()).to(a.dtype)
 
 
 class FusionLayer(nn.Module):

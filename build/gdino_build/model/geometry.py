@@ -8,6 +8,7 @@ Source: GroundingDINO, models/GroundingDINO/transformer.py, utils.py and backbon
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,24 +41,70 @@ def sine_embedding(x: Tensor, width: int, temperature: float = _BOX_TEMPERATURE)
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
-def valid_cells(valid_hw: Tensor, stride: int) -> Tensor:
-    """Rows and columns of cells that a picture has at a stride, int [B,2]; a cell that it only touches counts."""
-    return (valid_hw + stride - 1) // stride
+def valid_cells(valid_hw: Tensor, strides: Sequence[int]) -> Tensor:
+    """Rows and columns of cells that a picture has at each stride, int [B,len(strides),2].
+
+    A cell that the picture only touches counts.
+    """
+    stride = torch.tensor(strides, dtype=valid_hw.dtype, device=valid_hw.device)[:, None]
+    return (valid_hw[:, None] + stride - 1) // stride
 
 
-def inside_map(map_hw: tuple[int, int], cells: Tensor) -> Tensor:
+def inside_map(map_hw: tuple[int, int], valid_hw: Tensor) -> Tensor:
     """Tell which cells of a frame lie in the picture.
 
     Args:
         map_hw: height and width of the frame, in cells.
-        cells: int [B,2], rows and columns of the picture, see `valid_cells`.
+        valid_hw: int [B,2], rows and columns of the picture, in cells.
 
     Returns:
         bool [B,H,W].
     """
-    rows = torch.arange(map_hw[0], device=cells.device) < cells[:, :1]
-    columns = torch.arange(map_hw[1], device=cells.device) < cells[:, 1:]
+    rows = torch.arange(map_hw[0], device=valid_hw.device) < valid_hw[:, :1]
+    columns = torch.arange(map_hw[1], device=valid_hw.device) < valid_hw[:, 1:]
     return rows[:, :, None] & columns[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where the S cells of several maps lie, map by map, row by row.
+
+    Attributes:
+        level: int64 [S], number of the map.
+        index: float32 [S,2], row and column, whole numbers.
+    """
+
+    level: Tensor
+    index: Tensor
+
+    def inside(self, cells: Tensor) -> Tensor:
+        """Which cells lie in the picture, bool [B,S], where it has cells float32 [B,L,2] in each map."""
+        return both_axes(self.index < cells[:, self.level])
+
+
+def cell_places(map_hws: Sequence[tuple[int, int]], device: torch.device) -> Places:
+    """Places of all cells of maps of the given heights and widths."""
+    levels, indices = [], []
+    for level, (height, width) in enumerate(map_hws):
+        number = torch.arange(height * width, device=device)
+        levels.append(torch.full_like(number, level))
+        indices.append(torch.stack((number // width, number % width), -1))
+    return Places(level=torch.cat(levels), index=torch.cat(indices).to(torch.float32))
+
+
+def both_axes(holds: Tensor) -> Tensor:
+    """Whether a condition bool [...,2] holds along both axes, bool [...]."""
+    return holds[..., 0] & holds[..., 1]
+
+
+def split_maps(x: Tensor, map_hws: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Take values [B,S] of the cells of several maps apart: [B,H,W] each."""
+    maps, start = [], 0
+    for height, width in map_hws:
+        stop = start + height * width
+        maps.append(x[:, start:stop].reshape(-1, height, width))
+        start = stop
+    return maps
 
 
 def frame_cells(level_hw: list[tuple[int, int]], device: torch.device) -> Tensor:
@@ -104,46 +151,35 @@ def build_geometry(frame_hw: tuple[int, int], valid_hw: Tensor, num_levels: int,
     """
     strides = level_strides(num_levels)
     level_hw = [((frame_hw[0] + s - 1) // s, (frame_hw[1] + s - 1) // s) for s in strides]
-    level, row, column = _places(level_hw, valid_hw.device)  # [S]
-    cells = torch.stack([valid_cells(valid_hw, stride) for stride in strides], 1).to(torch.float32)  # [B,L,2]
-    rows, columns = cells[:, level].unbind(-1)  # [B,S]
-    center_x, center_y = (column + 0.5) / columns, (row + 0.5) / rows
-    side = (_ANCHOR_SIDE * 2.0**level).expand_as(center_x)
-    token_valid = (row < rows) & (column < columns)
+    places = cell_places(level_hw, valid_hw.device)
+    cells = valid_cells(valid_hw, strides).to(torch.float32)  # [B,L,2]
+    counts = cells[:, places.level]  # [B,S,2]
+    center = ((places.index + 0.5) / counts)[..., [1, 0]]  # (x, y)
+    side = (_ANCHOR_SIDE * 2.0**places.level)[:, None].repeat(1, 2).expand_as(center)
+    inside = places.index < counts
     return Geometry(
         level_hw=level_hw,
-        level=level,
-        token_valid=token_valid,
-        position=torch.cat((_axis_sine(row, rows, width // 2), _axis_sine(column, columns, width // 2)), -1),
-        valid_ratio=cells.flip(-1) / frame_cells(level_hw, valid_hw.device),
-        center=torch.stack((center_x, center_y), -1),
-        anchor=torch.stack((center_x, center_y, side, side), -1),
-        proposable=token_valid & _off_the_border(row, rows) & _off_the_border(column, columns),
+        level=places.level,
+        token_valid=both_axes(inside),
+        position=_axis_sines(places.index, counts, width // 2).view(-1, places.index.shape[0], width),
+        valid_ratio=cells[..., [1, 0]] / frame_cells(level_hw, valid_hw.device),
+        center=center,
+        anchor=torch.cat((center, side), -1),
+        proposable=both_axes(inside & _off_the_border(places.index, counts)),
     )
 
 
-def _places(level_hw: list[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Level, row and column of every token, int64 [S] each."""
-    levels, rows, columns = [], [], []
-    for level, (height, width) in enumerate(level_hw):
-        index = torch.arange(height * width, device=device)
-        levels.append(torch.full_like(index, level))
-        rows.append(index // width)
-        columns.append(index % width)
-    return torch.cat(levels), torch.cat(rows), torch.cat(columns)
+def _off_the_border(index: Tensor, counts: Tensor) -> Tensor:
+    """Tell along which axes [S,2] the centre of a cell is between 0.01 and 0.99 of counts [B,S,2] cells.
 
-
-def _off_the_border(index: Tensor, count: Tensor) -> Tensor:
-    """Tell which of the cells [S] have their centre between 0.01 and 0.99 of an axis of count [B,S] cells.
-
-    The same as (index + 0.5) / count > 0.01, but in whole numbers: of 50 cells, which a side of 800 pixels has at
-    stride 16, the first centre is exactly 0.01, and an engine that multiplies by 1 / count would let it pass.
+    The same as (index + 0.5) / counts > 0.01, but in whole numbers: of 50 cells, which a side of 800 pixels has at
+    stride 16, the first centre is exactly 0.01, and an engine that multiplies by 1 / counts would let it pass.
     """
     twice_center = 2 * index + 1  # in cells
-    return (50 * twice_center > count) & (50 * twice_center < 99 * count)
+    return (50 * twice_center > counts) & (50 * twice_center < 99 * counts)
 
 
-def _axis_sine(index: Tensor, count: Tensor, width: int) -> Tensor:
-    """Sine embedding of cells [S] along an axis of which count [B,S] are valid: float32 [B,S,width]."""
-    place = torch.minimum(index + 1, count) / (count + 1e-6)
+def _axis_sines(index: Tensor, counts: Tensor, width: int) -> Tensor:
+    """Sine embeddings of cells [S,2] along both axes, of which counts [B,S,2] are valid: float32 [B,S,2,width]."""
+    place = torch.minimum(index + 1, counts) / (counts + 1e-6)
     return sine_embedding(place * (2 * math.pi), width, _IMAGE_TEMPERATURE)

@@ -15,9 +15,8 @@ from gdino_build.model.geometry import (
     additive_mask,
     build_geometry,
     inside_map,
-    level_strides,
     sine_embedding,
-    valid_cells,
+    split_maps,
 )
 from gdino_build.model.projection import LevelProjection
 from gdino_build.model.swin import SwinTransformer
@@ -80,7 +79,7 @@ class GroundingDino(nn.Module):
             position=sine_embedding(position_ids.to(torch.float32) * (2 * math.pi), dim),
         )
         maps = self.backbone[0](self._normalise(pixels, valid_hw), valid_hw)
-        tokens = self._tokens(maps, valid_hw, geometry.level_hw)
+        tokens = self._tokens(maps, geometry)
         memory, features = self.transformer.encode(tokens, geometry, text)
         return Encoded(memory=memory, geometry=geometry, text=replace(text, features=features))
 
@@ -125,14 +124,13 @@ class GroundingDino(nn.Module):
         inside = inside_map((pixels.shape[2], pixels.shape[3]), valid_hw)[:, None].to(torch.float32)
         return (pixels.to(torch.float32) - self.image_mean) / self.image_std * inside
 
-    def _tokens(self, maps: list[Tensor], valid_hw: Tensor, level_hw: list[tuple[int, int]]) -> Tensor:
+    def _tokens(self, maps: list[Tensor], geometry: Geometry) -> Tensor:
         """Project the maps [B,C,h,w] to the transformer's width, one level after the other: float32 [B,S,C]."""
         tokens = []
         maps = [*maps, maps[-1]]  # the coarsest level is a convolution of the last map
-        strides = level_strides(len(level_hw))
-        for project, x, map_hw, stride in zip(self.input_proj, maps, level_hw, strides, strict=True):
-            inside = inside_map(map_hw, valid_cells(valid_hw, stride))[:, None].to(x.dtype)
-            tokens.append(project(x, inside).flatten(2).transpose(1, 2))
+        insides = split_maps(geometry.token_valid.to(torch.float32), geometry.level_hw)
+        for project, x, inside in zip(self.input_proj, maps, insides, strict=True):
+            tokens.append(project(x, inside[:, None]).flatten(2).transpose(1, 2))
         return torch.cat(tokens, dim=1)
 
 

@@ -7,12 +7,14 @@ places, so every cell inside gets what the original computes from the picture al
 Source: GroundingDINO, models/GroundingDINO/backbone/swin_transformer.py.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gdino_build.model.config import SwinConfig
-from gdino_build.model.geometry import inside_map, valid_cells
+from gdino_build.model.geometry import cell_places, split_maps, valid_cells
 
 PATCH = 4  # pixels a side
 _SHIFT_PENALTY = -100.0  # the original's mask between regions that the cyclic shift brought together
@@ -46,31 +48,40 @@ def map_from_windows(windows: Tensor, window: int, map_hw: tuple[int, int], chan
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, map_hw[0], map_hw[1], channels)
 
 
-def shift_mask(map_hw: tuple[int, int], valid_hw: Tensor, window: int) -> Tensor:
-    """Keep apart what the original keeps apart in windows that are shifted by half their size.
+def shift_masks(map_hws: Sequence[tuple[int, int]], cells: Tensor, window: int) -> list[Tensor]:
+    """Keep apart what the original keeps apart in windows that are shifted by half their size, for several maps.
 
     The shift is cyclic, so the last windows also hold the first rows, which must not mix with the others. In the
     original the map ends where its last window ends; here the frame goes on, and what lies beyond must not mix either.
 
     Args:
-        map_hw: height and width of the frame, multiples of the window.
-        valid_hw: int [B,2], height and width of the map that the original would have.
+        map_hws: heights and widths of the frames of M maps, multiples of the window.
+        cells: int [B,M,2], rows and columns of the maps that the original would have.
         window: cells a side.
 
     Returns:
-        float32 [B * windows, 1, window², window²], 0 or -100.
+        For each map float32 [B * windows, 1, window², window²], 0 or -100.
     """
     shift = window // 2
-    ends = (valid_hw + window - 1) // window * window  # [B,2], where the original's last window ends
-
-    def region(size: int, end: Tensor) -> Tensor:  # of shifted rows [B,size]; 0: picture, 1: beyond it, 2: wrapped
-        index = torch.arange(size, device=end.device)
-        return (index >= end[:, None] - shift).to(torch.float32) + (index >= size - shift).to(torch.float32)
-
-    rows, columns = region(map_hw[0], ends[:, 0]), region(map_hw[1], ends[:, 1])
-    regions = rows[:, :, None] * 3 + columns[:, None]  # [B,H,W]
-    regions = windows_from_map(regions[..., None], window, map_hw, 1)[..., 0]  # [B * windows, window²]
-    return (regions[:, None] != regions[:, :, None]).to(torch.float32)[:, None] * _SHIFT_PENALTY
+    ends = ((cells + window - 1) // window * window - shift).flatten(
+        1
+    )  # where the original's last windows end, shifted
+    sides = [side for map_hw in map_hws for side in map_hw]
+    indices = [torch.arange(side, device=cells.device) for side in sides]
+    number = torch.cat([torch.full_like(index, i) for i, index in enumerate(indices)])
+    wrapped = torch.cat([index >= side - shift for side, index in zip(sides, indices, strict=True)])
+    # Of all maps' shifted rows and columns; 0: picture, 1: beyond it, 2: wrapped.
+    regions = (torch.cat(indices) >= ends[:, number]).to(torch.float32) + wrapped.to(torch.float32)
+    masks, start = [], 0
+    for height, width in map_hws:
+        middle, stop = start + height, start + height + width
+        rows = regions[:, start:middle].view(-1, height // window, 1, window, 1)
+        columns = regions[:, middle:stop].view(-1, 1, width // window, 1, window)
+        places = (rows * 3 + columns).view(-1, window * window)  # [B * windows, window²]
+        apart = places[:, None, None] != places[:, None, :, None]
+        masks.append(apart.to(torch.float32) * _SHIFT_PENALTY)
+        start = stop
+    return masks
 
 
 class WindowAttention(nn.Module):
@@ -90,14 +101,20 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Attend within windows: x [B * windows, N, C], mask [B * windows, 1, N, N] or None."""
         heads, tokens = self.num_heads, self.tokens
-        qkv = self.qkv(x).view(-1, tokens, 3, heads, self.head_dim).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)  # [B * windows, heads, N, d]
+        qkv = F.linear(x, *self._scaled_qkv()).view(-1, tokens, 3 * heads, self.head_dim).transpose(1, 2)
+        query, key, value = torch.split(qkv, heads, dim=1)  # [B * windows, heads, N, d]
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # [heads, N, N]
-        scores = query * self.head_dim**-0.5 @ key.transpose(-1, -2) + bias
+        scores = query @ key.transpose(-1, -2) + bias
         if mask is not None:
             scores = scores + mask
         attended = (scores.softmax(-1) @ value).transpose(1, 2)
         return self.proj(attended.reshape(-1, tokens, heads * self.head_dim))
+
+    def _scaled_qkv(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of queries, keys and values, the queries scaled."""
+        dim, scale = self.proj.in_features, self.head_dim**-0.5
+        weight, bias = self.qkv.weight, self.qkv.bias
+        return torch.cat((weight[:dim] * scale, weight[dim:])), torch.cat((bias[:dim] * scale, bias[dim:]))
 
 
 class Mlp(nn.Module):
@@ -161,13 +178,11 @@ class SwinStage(nn.Module):
 
     def __init__(self, dim: int, depth: int, num_heads: int, window: int, *, last: bool) -> None:
         super().__init__()
-        self.window = window
         self.blocks = nn.ModuleList(SwinBlock(dim, num_heads, window, shifted=i % 2 == 1) for i in range(depth))
         self.downsample = None if last else PatchMerging(dim)
 
-    def forward(self, x: Tensor, map_hw: tuple[int, int], valid_hw: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, map_hw: tuple[int, int], inside: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B,H,W,C] at this resolution, and the next stage's input [B,H/2,W/2,2C] (the last: the map again)."""
-        mask = shift_mask(padded_to_windows(map_hw, self.window), valid_hw, self.window)
         for block in self.blocks:
             x = block(x, map_hw, inside, mask)
         return x, x if self.downsample is None else self.downsample(x * inside, map_hw)
@@ -191,6 +206,7 @@ class SwinTransformer(nn.Module):
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
         dims, stages = config.stage_dims, len(config.depths)
+        self.window = config.window_size
         self.patch_embed = PatchEmbed(dims[0])
         self.layers = nn.ModuleList(
             SwinStage(dim, depth, heads, config.window_size, last=i == stages - 1)
@@ -209,15 +225,19 @@ class SwinTransformer(nn.Module):
             float32 [B,C,H/s,W/s] for strides s = 8, 16, 32, zero beyond the picture.
         """
         # Every size follows from the picture's: a layer that asked a tensor for its shape would cost an exported graph
-        # a chain of small nodes.
-        map_hw, stride = (image.shape[2] // PATCH, image.shape[3] // PATCH), PATCH
+        # a chain of small nodes. Masks of all stages are made at once for the same reason.
+        strides = [PATCH << stage for stage in range(len(self.layers))]
+        map_hws = [(image.shape[2] // stride, image.shape[3] // stride) for stride in strides]
+        cells = valid_cells(valid_hw, strides)
+        places = cell_places(map_hws, image.device)
+        insides = split_maps(places.inside(cells.to(torch.float32)).to(image.dtype), map_hws)
+        shifted = shift_masks([padded_to_windows(map_hw, self.window) for map_hw in map_hws], cells, self.window)
         maps = []
         x = self.patch_embed(image)
-        for stage, norm in zip(self.layers, (None, self.norm1, self.norm2, self.norm3), strict=True):
-            cells = valid_cells(valid_hw, stride)
-            inside = inside_map(map_hw, cells)[..., None].to(x.dtype)
-            stage_map, x = stage(x, map_hw, cells, inside)
+        norms = (None, self.norm1, self.norm2, self.norm3)
+        for stage, norm, map_hw, cells_inside, mask in zip(self.layers, norms, map_hws, insides, shifted, strict=True):
+            inside = cells_inside[..., None]
+            stage_map, x = stage(x, map_hw, inside, mask)
             if norm is not None:
                 maps.append((norm(stage_map) * inside).permute(0, 3, 1, 2))
-            map_hw, stride = (map_hw[0] // 2, map_hw[1] // 2), stride * 2
         return maps

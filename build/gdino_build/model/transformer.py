@@ -6,16 +6,18 @@ Source: GroundingDINO, models/GroundingDINO/transformer.py, transformer_vanilla.
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gdino_build.model.attention import DeformableAttention, MultiheadAttention
+from gdino_build.model.attention import DeformableAttention, MultiheadAttention, keys_and_values
 from gdino_build.model.config import ModelConfig
 from gdino_build.model.fusion import FusionLayer
 from gdino_build.model.geometry import MASKED, Geometry, additive_mask, sine_embedding
 
+_EMBEDDED_ORDER = [1, 0, 2, 3]  # cy, cx, w, h
 _SIGMOID_EPS = 1e-3  # the original's; Hugging Face has 1e-5
 
 
@@ -67,7 +69,7 @@ class TextLayer(nn.Module):
 
     def forward(self, t: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         placed = t + position
-        t = self.norm1(t + self.self_attn(placed, placed, t, mask))
+        t = self.norm1(t + self.self_attn(placed, t, mask))
         return self.norm2(t + self.linear2(F.relu(self.linear1(t))))
 
 
@@ -135,12 +137,22 @@ class DecoderLayer(nn.Module):
         reference: Tensor,
         memory: Tensor,
         geometry: Geometry,
-        text: TextTokens,
+        text_side: tuple[Tensor, Tensor],
+        text_mask: Tensor,
     ) -> Tensor:
-        """Update queries [B,Q,C]; reference boxes [B,Q,L,4] are in the frame."""
-        placed = y + position
-        y = self.norm2(y + self.self_attn(placed, placed, y))
-        y = self.catext_norm(y + self.ca_text(y + position, text.features, text.features, text.mask))
+        """Update queries [B,Q,C].
+
+        Args:
+            y: float32 [B,Q,C].
+            position: float32 [B,Q,C], embedding of their boxes.
+            reference: float32 [B,Q,L,4], their boxes in the frame of each level.
+            memory: float32 [B,S,C], encoded image tokens.
+            geometry: of the image tokens.
+            text_side: this layer's keys and values of the text, see `keys_and_values`.
+            text_mask: float32 [B,1,1,T], additive.
+        """
+        y = self.norm2(y + self.self_attn(y + position, y))
+        y = self.catext_norm(y + self.ca_text.attend_to(y + position, *text_side, text_mask))
         gathered = self.cross_attn(y + position, reference, memory, geometry.token_valid, geometry.level_hw)
         y = self.norm1(y + gathered)
         return self.norm3(y + self.linear2(F.relu(self.linear1(y))))
@@ -151,7 +163,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dim = config.hidden_dim
+        self.dim, self.queries = config.hidden_dim, config.num_queries
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
         self.norm = nn.LayerNorm(self.dim)
         self.ref_point_head = Mlp(2 * self.dim, self.dim, self.dim, 2)
@@ -173,13 +185,15 @@ class Decoder(nn.Module):
             For each layer, normalised queries [B,Q,C] and the boxes [B,Q,4] that they refine.
         """
         to_frame = geometry.valid_ratio.repeat(1, 1, 2)[:, None]  # [B,1,L,4]
+        layers = cast("list[DecoderLayer]", list(self.layers))
+        text_sides = keys_and_values([layer.ca_text for layer in layers], text.features)
         states = []
-        for layer in self.layers:
+        for layer, text_side in zip(layers, text_sides, strict=True):
             reference = boxes.detach()[:, :, None] * to_frame  # [B,Q,L,4]
-            sine = sine_embedding(boxes.detach() * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/2]
-            x, y_, w, h = sine.unbind(2)
-            position = self.ref_point_head(torch.cat((y_, x, w, h), dim=-1))  # the original's order
-            y = layer(y, position, reference, memory, geometry, text)
+            ordered = boxes.detach()[..., _EMBEDDED_ORDER]
+            sines = sine_embedding(ordered * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/2]
+            position = self.ref_point_head(sines.view(-1, self.queries, 2 * self.dim))
+            y = layer(y, position, reference, memory, geometry, text_side, text.mask)
             states.append((self.norm(y), boxes))
             boxes = (box_head(y) + inverse_sigmoid(boxes.detach())).sigmoid()
         return states

@@ -28,6 +28,7 @@ RAW := $(GRAPHS:%=$(OUT)/onnx/raw/%.onnx) $(OUT)/onnx/raw/weights.json
 CLEANED := $(GRAPHS:%=$(OUT)/onnx/%.onnx)
 VARIANT := $(OUT)/onnx/variant.txt
 ENGINES := $(GRAPHS:%=$(OUT)/engine/%.xml)
+TENSORRT_FLAGS = $(if $(SM),--sm '$(SM)') $(if $(TENSORRT),--tensorrt $(TENSORRT))
 REPOSITORY := $(OUT)/repository/manifest.json
 REPOSITORY_SOURCES := $(shell find model_repository gdino_core -type f -not -path '*/__pycache__/*')
 
@@ -84,15 +85,15 @@ $(CALIBRATION): | $(READY)
 	$(BIN)/python demo/coco.py --stream training --scenes 256
 
 $(ENGINES) &: $(VARIANT) $(addprefix build/gdino_build/,engine.py exact_passes.py deformable.py openvino_deformable.py)
-	$(BUILD) engine --profile $(PROFILE)
+	$(BUILD) engine --profile $(PROFILE) $(TENSORRT_FLAGS)
 
-$(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_config.py) $(PROFILE_FILE) $(REPOSITORY_SOURCES)
+$(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_config.py serving.py openvino_engines.py) $(PROFILE_FILE) $(REPOSITORY_SOURCES)
 	$(BUILD) assemble --profile $(PROFILE)
 
-repository: $(REPOSITORY)  ## Build the Triton model repository of PROFILE
+repository: $(REPOSITORY)  ## Build the Triton model repository of PROFILE (on gpu-* profiles: SM=89)
 
 engines: $(VARIANT)  ## Compile TensorRT plans of PROFILE=gpu-fp16|gpu-int8|gpu-fp32, also without a GPU (SM=89, TENSORRT=tensorrt-rtx)
-	$(BUILD) engines --profile $(PROFILE) $(if $(SM),--sm '$(SM)') $(if $(TENSORRT),--tensorrt $(TENSORRT))
+	$(BUILD) engines --profile $(PROFILE) $(TENSORRT_FLAGS)
 
 # --- verbs -----------------------------------------------------------------------------------------------------------
 demo: $(REPOSITORY)  ## Build, serve and query the demo; pictures in out/demo/

@@ -6,31 +6,29 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from gdino_build.engine import engine_interface, read_record, sha256_of
+from gdino_build.engine import sha256_of
 from gdino_build.serving import (
     ServingSettings,
     add_picture_warm_up,
     add_text_warm_up,
-    set_batches,
     set_queue,
     warm_up_files,
 )
 from gdino_build.triton_config import (
     CONFIG_FILE_NAME,
+    Config,
     Configs,
     check_ensemble,
-    fit_to_engine,
     read_config,
     set_parameters,
     write_config,
 )
 from gdino_core import contract
 from gdino_core.errors import ConfigError
-from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoSettings
 from gdino_core.settings import PreprocessSettings
 
 MANIFEST_FILE_NAME = "manifest.json"
@@ -41,24 +39,43 @@ _VERSION = "1"
 _PACKAGES = ("groundingdino-triton", "numpy", "onnx", "openvino", "torch", "tritonclient")
 
 
+class Engines(Protocol):
+    """What runs the text encoder and the detector: OpenVinoEngines or TensorRtPlans."""
+
+    @property
+    def largest_batch(self) -> int:
+        """Most pictures that are computed at once."""
+
+    @property
+    def largest_batch_in_every_bucket(self) -> bool:
+        """Whether each bucket is warmed up with it."""
+
+    def configure(self, config: Config, serving: ServingSettings, preprocess: PreprocessSettings) -> None:
+        """Write what the server must know of a model's engine."""
+
+    def files(self, name: str) -> Mapping[str, Path]:
+        """Files of a model's engine by their names in its version folder."""
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What the manifest tells of a model's engine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RepositoryPlan:
     """What one model repository is made of.
 
     Attributes:
         sources: the folder model_repository/.
-        engines: folder with text_encoder.xml and detector.xml, each with its .bin and .json.
+        engines: of the text encoder and the detector.
         preprocess: sizes, buckets and limits, which all steps read.
-        openvino: how the server compiles the engines.
         serving: queues, instances and warm-up.
         profile: of the build, as the manifest tells it; anything that JSON can hold.
         weights: what the engines were exported from, for the manifest, such as {"file": ..., "sha256": ...}.
     """
 
     sources: Path
-    engines: Path
+    engines: Engines
     preprocess: PreprocessSettings
-    openvino: OpenVinoSettings
     serving: ServingSettings
     profile: Mapping[str, Any]
     weights: Mapping[str, Any]
@@ -100,38 +117,38 @@ def _finished_configs(plan: RepositoryPlan) -> Configs:
     for name in STEPS:
         set_parameters(configs[name], plan.preprocess.to_parameters())
     for name in ENGINE_MODELS:
-        set_parameters(configs[name], plan.openvino.to_parameters())
-        set_batches(configs[name], plan.serving, plan.openvino.max_batch_size, plan.preprocess.max_prompts)
-        fit_to_engine(configs[name], engine_interface(_engine(plan, name)))
+        plan.engines.configure(configs[name], plan.serving, plan.preprocess)
     configs[contract.MODEL_POSTPROCESS].max_batch_size = plan.preprocess.max_prompts
     for name in STEPS:
         set_queue(configs[name], plan.serving)
     configs[contract.MODEL_PREPROCESS].instance_group[0].count = plan.serving.count_instances()
     if plan.serving.warm_up:
         add_text_warm_up(configs[contract.MODEL_TEXT_ENCODER], plan.preprocess)
-        add_picture_warm_up(configs[contract.MODEL_DETECTOR], plan.preprocess, plan.openvino)
+        add_picture_warm_up(
+            configs[contract.MODEL_DETECTOR],
+            plan.preprocess,
+            largest_batch=plan.engines.largest_batch,
+            in_every_bucket=plan.engines.largest_batch_in_every_bucket,
+        )
     check_ensemble(configs[contract.MODEL_GROUNDING_DINO], configs)
     return configs
 
 
-def _engine(plan: RepositoryPlan, name: str) -> Path:
-    return plan.engines / f"{name}.xml"
-
-
 def _write_model(plan: RepositoryPlan, configs: Configs, name: str, folder: Path) -> None:
     source = plan.sources / name
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    # What another backend than Python's runs has no use for a model.py.
+    unused = () if configs[name].backend == "python" else ("*.py",)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("__pycache__", *unused))
     write_config(configs[name], folder / CONFIG_FILE_NAME, source / CONFIG_FILE_NAME)
-    if name in ENGINE_MODELS:
-        for suffix in (".xml", ".bin"):
-            target = (folder / _VERSION / ENGINE_FILE_NAME).with_suffix(suffix)
-            _link_or_copy(_engine(plan, name).with_suffix(suffix), target)
     if name == contract.MODEL_DETECTOR and plan.serving.warm_up:
         for path, content in warm_up_files(plan.preprocess):
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_bytes(content)
     # Git cannot keep an empty folder, and Triton does not serve a model without a version folder.
     (folder / _VERSION).mkdir(exist_ok=True)
+    if name in ENGINE_MODELS:
+        for file_name, engine in plan.engines.files(name).items():
+            _link_or_copy(engine, folder / _VERSION / file_name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -148,7 +165,7 @@ def _manifest(plan: RepositoryPlan, repository: Path) -> dict[str, Any]:
         "contract_version": contract.CONTRACT_VERSION,
         "profile": dict(plan.profile),
         "weights": dict(plan.weights),
-        "engines": {name: asdict(read_record(_engine(plan, name))) for name in ENGINE_MODELS},
+        "engines": {name: plan.engines.record(name) for name in ENGINE_MODELS},
         "versions": {"python": platform.python_version()} | {name: _package_version(name) for name in _PACKAGES},
         "files": {
             path.relative_to(repository).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}

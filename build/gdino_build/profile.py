@@ -77,6 +77,7 @@ class Profile:
                 "INT8 is calibrated with pictures, and the profile names none",
                 fix="add [calibration]; see demo-cpu-int8",
             )
+        self._check_gpus()
         if not self.verify_sizes:
             raise ConfigError("[verify] sizes is empty", fix="name at least one [height, width]")
         for height, width in self.verify_sizes:
@@ -85,6 +86,18 @@ class Profile:
                     f"[verify] size {height}x{width} is not made of multiples of {STRIDE}",
                     fix="round both sides up",
                 )
+
+    def _check_gpus(self) -> None:
+        if self.runtime == "tensorrt" and self.preprocess.max_prompts > self.max_batch_size:
+            raise ConfigError(
+                f"[preprocess] max_prompts is {self.preprocess.max_prompts}, [engine] max_batch_size "
+                f"{self.max_batch_size}: TensorRT runs the prompts of a request in one batch",
+                fix=f"set max_prompts = {self.max_batch_size}, or a larger max_batch_size",
+            )
+        if self.runtime != "tensorrt" and (self.serving.text_encoder_gpus or self.serving.detector_gpus):
+            raise ConfigError(
+                f"[serving] names GPUs, and the runtime is {self.runtime}", fix='choose runtime = "tensorrt"'
+            )
 
     @property
     def openvino(self) -> OpenVinoSettings:
@@ -226,9 +239,14 @@ def _calibration(content: dict[str, Any]) -> CalibrationSettings | None:
 
 
 def _serving(content: dict[str, Any]) -> ServingSettings:
-    defaults = asdict(ServingSettings())
+    defaults = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(ServingSettings()).items()
+    }
     table = _Section({"serving": {}} | content, "serving", {}, defaults)
-    return ServingSettings(**{name: table[name] for name in defaults})
+    settings: dict[str, Any] = {
+        name: table.numbers(name) if isinstance(value, list) else table[name] for name, value in defaults.items()
+    }
+    return ServingSettings(**settings)
 
 
 class _Section:

@@ -15,7 +15,6 @@ from tritonclient.grpc import model_config_pb2
 from gdino_build.triton_config import Config
 from gdino_core import contract
 from gdino_core.errors import ConfigError
-from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.processors import count_processors
 from gdino_core.settings import PreprocessSettings
 
@@ -36,6 +35,9 @@ class ServingSettings:
         preprocess_instances: pictures that are decoded side by side. 0: as many as there are processors.
         warm_up: run every bucket once before the server says that it is ready.
         cache_mib: for the text encoder's answers: a prompt that was asked before runs no text encoder. 0: none.
+        instances_per_gpu: copies of each engine on a GPU, which run side by side.
+        text_encoder_gpus: numbers of the GPUs that have a text encoder; none: all have.
+        detector_gpus: numbers of the GPUs that have a detector; none: all have.
 
     Raises:
         ConfigError: a value is out of range.
@@ -48,6 +50,9 @@ class ServingSettings:
     preprocess_instances: int = 0
     warm_up: bool = True
     cache_mib: int = 64
+    instances_per_gpu: int = 1
+    text_encoder_gpus: tuple[int, ...] = ()
+    detector_gpus: tuple[int, ...] = ()
 
     def count_instances(self) -> int:
         """Instances of the preprocessing on this machine."""
@@ -58,9 +63,14 @@ class ServingSettings:
         for name in ("max_queue_size", "queue_delay_us", "preprocess_instances", "cache_mib"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"[serving] {name} is {getattr(self, name)}", fix="choose 0 or more")
-        for name in ("batches_at_once", "queue_timeout_ms"):  # without a timeout Triton ignores those of requests
+        # Without a timeout Triton ignores those of requests.
+        for name in ("batches_at_once", "queue_timeout_ms", "instances_per_gpu"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"[serving] {name} is {getattr(self, name)}", fix="choose 1 or more")
+        for name in ("text_encoder_gpus", "detector_gpus"):
+            gpus = getattr(self, name)
+            if min(gpus, default=0) < 0 or len(set(gpus)) < len(gpus):
+                raise ConfigError(f"[serving] {name} is {list(gpus)}", fix="name each GPU once, the first as 0")
 
 
 def set_queue(config: Config, settings: ServingSettings) -> None:
@@ -105,20 +115,21 @@ def add_text_warm_up(config: Config, preprocess: PreprocessSettings) -> None:
             _fill_with_zeros(given, tensor.dims, [tokens])
 
 
-def add_picture_warm_up(config: Config, preprocess: PreprocessSettings, openvino: OpenVinoSettings) -> None:
-    """Let Triton run the detector on a picture of each size, and on as much as it runs at once.
+def add_picture_warm_up(
+    config: Config, preprocess: PreprocessSettings, *, largest_batch: int, in_every_bucket: bool
+) -> None:
+    """Let Triton run the detector on a picture of each size, and on as much as it computes at once.
 
     Args:
         config: of the detector, its max_batch_size set; changed in place.
         preprocess: has the sizes.
-        openvino: how the detector runs.
+        largest_batch: most pictures that are computed at once.
+        in_every_bucket: run so many of each size; otherwise of the largest alone.
     """
     buckets, shortest, longest = preprocess.resolution_buckets, preprocess.text_buckets[0], preprocess.text_buckets[-1]
-    streams = openvino.streams_here()
-    most = min(streams * openvino.max_batch_size, config.max_batch_size)
-    # The memory that the largest batches need is taken now, not in the midst of work. Streams have operators of their
-    # own to prepare, for each size.
-    full = buckets if streams > 1 else [max(buckets, key=math.prod)]
+    most = min(largest_batch, config.max_batch_size)
+    # The memory that the largest batches need is taken now, not in the midst of work.
+    full = buckets if in_every_bucket else [max(buckets, key=math.prod)]
     samples = [(bucket, 1, shortest) for bucket in buckets] + [(bucket, most, longest) for bucket in full]
     for (height, width), pictures, tokens in samples:
         sample = config.model_warmup.add(name=f"{pictures} of {height}x{width}", batch_size=pictures)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gdino_build.assemble import RepositoryPlan, assemble_repository
+from gdino_build.openvino_engines import OpenVinoEngines
 from gdino_build.profile import load_profile
 from gdino_build.serve import RunningServer, running_server
 from gdino_build.serving import ServingSettings
@@ -20,9 +21,10 @@ def assemble_demo(repository: Path, *, max_batch_size: int = 8, **serving: int) 
     profile = load_profile("demo-cpu")
     plan = RepositoryPlan(
         sources=Path("model_repository"),
-        engines=REPOSITORY.parent / "engine",
+        engines=OpenVinoEngines(
+            folder=REPOSITORY.parent / "engine", settings=OpenVinoSettings(streams=1, max_batch_size=max_batch_size)
+        ),
         preprocess=profile.preprocess,
-        openvino=OpenVinoSettings(streams=1, max_batch_size=max_batch_size),
         serving=ServingSettings(**serving),
         profile={},
         weights={},

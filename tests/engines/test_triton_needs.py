@@ -34,7 +34,7 @@ def manifest(rtx_manifest: PlanManifest) -> PlanManifest:
 def config(manifest: PlanManifest) -> Config:
     config = read_config(SOURCES / "detector" / "config.pbtxt")
     needs = triton_needs(manifest)
-    write_needs(config, needs)
+    write_needs(config, needs, {89: "sm89.plan"})
     fit_to_engine(config, needs.interface)
     return config
 
@@ -46,7 +46,7 @@ def test_a_plan_of_rtx_is_refused_because_triton_has_no_backend_for_it(rtx_manif
 
 def test_the_configuration_names_the_backend_the_file_and_every_profile(config: Config) -> None:
     written = text_format.Parse(text_format.MessageToString(config), model_config_pb2.ModelConfig())
-    assert (written.backend, written.default_model_filename) == ("tensorrt", "model.plan")
+    assert (written.backend, written.default_model_filename) == ("tensorrt", "sm89.plan")
     assert written.max_batch_size == 4
     (group,) = written.instance_group
     assert group.kind == model_config_pb2.ModelInstanceGroup.KIND_GPU

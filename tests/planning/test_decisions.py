@@ -68,7 +68,13 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any]]] = {
         (SERVER, 8),
     ],
     "max_queue_size": [(SERVER | {"goal": "latency"}, 8), (CPU | {"model": "demo"}, 64), (CPU, 16)],
-    "max_prompts": [(SERVER, 4), (SERVER | {"labels": 1203}, 32)],
+    "max_prompts": [
+        (SERVER | {"gpu_memory_gib": 4.0}, 2),
+        (SERVER, 4),
+        (SERVER | {"labels": 1203, "goal": "latency"}, 4),
+        (SERVER | {"labels": 1203}, 8),
+        (CPU | {"labels": 1203}, 32),
+    ],
     "cache_mib": [(SERVER | {"purpose": "edge"}, 16), (SERVER, 64)],
 }
 

@@ -5,6 +5,7 @@ import pytest
 
 from gdino_build.assemble import RepositoryPlan, assemble_repository
 from gdino_build.engine import onnx_to_openvino
+from gdino_build.openvino_engines import OpenVinoEngines
 from gdino_build.serve import RunningServer, running_server
 from gdino_build.serving import ServingSettings
 from gdino_core.openvino_engine import OpenVinoSettings
@@ -47,11 +48,10 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def make_plan(engines: Path) -> RepositoryPlan:
     return RepositoryPlan(
         sources=SOURCES,
-        engines=engines,
+        engines=OpenVinoEngines(folder=engines, settings=OpenVinoSettings(threads=1, max_batch_size=8)),
         preprocess=PreprocessSettings(
             short_side=160, long_side=288, resolution_buckets=((160, 160), (160, 576), (576, 160))
         ),
-        openvino=OpenVinoSettings(threads=1, max_batch_size=8),
         serving=ServingSettings(),
         profile={"name": "stand-in"},
         weights={"file": "none", "sha256": "0" * 64},

@@ -24,8 +24,9 @@ def write_text_encoder(path: Path) -> None:
         helper.make_node("Mul", ["column", "ones"], [contract.TEXT_FEATURES]),
     ]
     constants = {"last_axis": np.array([2]), "ones": np.ones((1, 1, TEXT_DIM), np.float32)}
-    ids = [_info(name, TensorProto.INT32, ["B", "T"]) for name in _IDS]
-    _save(path, nodes, constants, ids, [_info(contract.TEXT_FEATURES, TensorProto.FLOAT, ["B", "T", TEXT_DIM])])
+    ids = [_info(name, TensorProto.INT32, ["batch", "tokens"]) for name in _IDS]
+    features = _info(contract.TEXT_FEATURES, TensorProto.FLOAT, ["batch", "tokens", TEXT_DIM])
+    _save(path, nodes, constants, ids, [features])
 
 
 def write_detector(path: Path) -> None:

@@ -66,7 +66,7 @@ def test_every_bucket_is_warmed_up_unless_the_profile_says_no(plan: RepositoryPl
         size = (repository / "detector" / "warmup" / sample.inputs["VALID_HW"].input_data_file).read_bytes()
         assert tuple(np.frombuffer(size, np.int32)) == tuple(sample.inputs["PIXELS"].dims[1:])
     most = max(samples, key=lambda sample: sample.batch_size)
-    assert most.batch_size == plan.openvino.max_batch_size
+    assert most.batch_size == plan.engines.largest_batch
     assert list(most.inputs["PIXELS"].dims) == [3, 160, 576]
     assert most.inputs["PHRASE_IDS"].dims[0] == plan.preprocess.text_buckets[-1]
     texts = read_config(repository / "text_encoder" / "config.pbtxt").model_warmup
@@ -131,6 +131,6 @@ def test_engines_of_different_checkpoints_are_not_put_together(
     monkeypatch.setattr(standin, "TEXT_DIM", 16)
     standin.write_text_encoder(tmp_path / "text.onnx")
     onnx_to_openvino(tmp_path / "text.onnx", tmp_path / "engines" / "text_encoder.xml")
-    mixed = dataclasses.replace(plan, engines=tmp_path / "engines")
+    mixed = dataclasses.replace(plan, engines=dataclasses.replace(plan.engines, folder=tmp_path / "engines"))
     with pytest.raises(ConfigError, match=r"TEXT_FEATURES of detector is TYPE_FP32 \[-1, 8\], .* \[-1, 16\]"):
         assemble_repository(mixed, tmp_path / "repository")

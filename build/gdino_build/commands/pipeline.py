@@ -28,6 +28,7 @@ from gdino_core import contract
 from gdino_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gdino_build.assemble import Engines
     from gdino_build.parity import Arrays
 
 
@@ -41,13 +42,17 @@ def register(commands: Commands) -> None:
     add_stage(commands, "clean", _clean, "clean the exported graphs")
     text = "cleaned graphs to those of the profile's precision; INT8 is calibrated"
     add_stage(commands, "precision", _precision, text)
-    add_stage(commands, "engine", _engine, "graphs of the profile's precision to OpenVINO engines")
-    engines = add_stage(commands, "engines", _engines, "graphs of the profile's precision to TensorRT plans")
-    engines.add_argument("--sm", metavar="89", help="compute capability to compile for (default: that of the GPU here)")
-    engines.add_argument("--tensorrt", choices=FLAVOURS, help="which to compile with (default: tensorrt if installed)")
+    text = "graphs of the profile's precision to engines of its runtime"
+    _add_tensorrt(add_stage(commands, "engine", _engine, text))
+    _add_tensorrt(add_stage(commands, "engines", _engines, "graphs of the profile's precision to TensorRT plans"))
     text = "model_repository/ sources and engines to a Triton model repository"
     add_stage(commands, "assemble", _assemble, text)
     add_stage(commands, "serve", _serve, "serve the repository in the foreground")
+
+
+def _add_tensorrt(stage: argparse.ArgumentParser) -> None:
+    stage.add_argument("--sm", metavar="89", help="compute capability to compile for (default: that of the GPU here)")
+    stage.add_argument("--tensorrt", choices=FLAVOURS, help="which to compile with (default: tensorrt if installed)")
 
 
 def _weights_of(profile: Profile, arguments: argparse.Namespace) -> str:
@@ -152,9 +157,10 @@ def _thresholds(folder: Path, cases: "Sequence[Arrays]", profile: Profile) -> di
 def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.engine import onnx_to_openvino
 
+    if profile.runtime == "tensorrt":
+        _engines(profile, arguments)
+        return
     folder = folder_of(profile, arguments)
-    if profile.runtime != "openvino":
-        raise ConfigError(f"profile {profile.name} has the runtime {profile.runtime}", fix="make engines compiles it")
     for name in GRAPHS:
         onnx_to_openvino(folder / "onnx" / profile.precision / f"{name}.onnx", folder / "engine" / f"{name}.xml")
 
@@ -200,8 +206,6 @@ def _engines(profile: Profile, arguments: argparse.Namespace) -> None:
 def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.accuracy.gate_check import check_gates
     from gdino_build.assemble import RepositoryPlan, assemble_repository
-    from gdino_build.engine import read_record
-    from gdino_build.memory.plan import check_plan, read_plan
 
     folder = folder_of(profile, arguments)
     exported = folder / "onnx" / "raw" / WEIGHTS_FILE_NAME
@@ -215,20 +219,34 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
         accepted=profile.accept_over_gate,
     ):
         print(f"accepted, because {profile.accept_over_gate}: {accepted}")
-    memory = read_plan(folder)
-    detector = folder / "engine" / f"{contract.MODEL_DETECTOR}.xml"
-    if memory and memory.is_of(read_record(detector).onnx_sha256, profile.openvino.to_parameters()):
-        check_plan(memory, profile.max_batch_size)
     plan = RepositoryPlan(
         sources=Path("model_repository"),
-        engines=folder / "engine",
+        engines=_engines_of(profile, folder),
         preprocess=profile.preprocess,
-        openvino=profile.openvino,
         serving=profile.serving,
         profile=profile.to_dict(),
         weights=json.loads(exported.read_text(encoding="utf-8")),
     )
     print(f"wrote {assemble_repository(plan, folder / 'repository')}")
+
+
+def _engines_of(profile: Profile, folder: Path) -> "Engines":
+    from gdino_build.engine import read_record
+    from gdino_build.memory.plan import check_plan, read_plan
+    from gdino_build.openvino_engines import OpenVinoEngines
+    from gdino_build.tensorrt.repository_plans import TensorRtPlans
+
+    if profile.runtime == "tensorrt":
+        return TensorRtPlans(
+            folder=folder / "engine",
+            graphs=folder / "onnx" / profile.precision,
+            max_batch_size=profile.max_batch_size,
+        )
+    memory = read_plan(folder)
+    detector = folder / "engine" / f"{contract.MODEL_DETECTOR}.xml"
+    if memory and memory.is_of(read_record(detector).onnx_sha256, profile.openvino.to_parameters()):
+        check_plan(memory, profile.max_batch_size)
+    return OpenVinoEngines(folder=folder / "engine", settings=profile.openvino)
 
 
 def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
@@ -238,6 +256,11 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.serve import DRAIN_TIMEOUT_S, serve
     from gdino_build.server_ports import ServerPorts
 
+    if profile.runtime != "openvino":
+        raise ConfigError(
+            f"the embedded server cannot run profile {profile.name}: it has no {profile.runtime} backend",
+            fix="serve its repository with the image of docker/, on a machine with a GPU",
+        )
     folder = folder_of(profile, arguments)
     manifest = folder / "repository" / MANIFEST_FILE_NAME
     check_files([manifest])

@@ -1,5 +1,6 @@
 """Tell what Triton's TensorRT backend needs in the config.pbtxt of a plan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tritonclient.grpc import model_config_pb2
@@ -10,7 +11,6 @@ from gdino_build.tensorrt.manifest import PlanManifest, PlanTensor
 from gdino_build.triton_config import Config
 from gdino_core.errors import ConfigError
 
-PLAN_FILE_NAME = "model.plan"  # the backend's default
 _BACKEND = "tensorrt"
 _TYPE_NAMES = {
     "UINT8": "u8",
@@ -57,16 +57,21 @@ def triton_needs(manifest: PlanManifest) -> TritonNeeds:
     )
 
 
-def write_needs(config: Config, needs: TritonNeeds) -> None:
-    """Let a model be served by the TensorRT backend; its configuration is changed in place, but for its tensors.
+def write_needs(config: Config, needs: TritonNeeds, files: Mapping[int, str]) -> None:
+    """Let a model be served by the TensorRT backend; its configuration is changed in place, but for its tensors' sizes.
 
     Args:
-        config: a ModelConfig; see triton_config.fit_to_engine for its tensors.
+        config: a ModelConfig; see triton_config.fit_to_engine for the sizes. Its largest batch becomes the plan's.
         needs: of its plan.
+        files: names of the plans in the version folder by compute capability, such as 89: the server chooses by GPU.
     """
     config.backend = _BACKEND
-    config.default_model_filename = PLAN_FILE_NAME
+    config.default_model_filename = next(iter(files.values()))
+    for capability, file in files.items():
+        config.cc_model_filenames[f"{capability // 10}.{capability % 10}"] = file
     config.max_batch_size = needs.max_batch_size
+    for tensor in config.input:
+        tensor.allow_ragged_batch = False  # the backend batches requests of equal shapes
     del config.instance_group[:]
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_GPU, profile=needs.profiles)
 

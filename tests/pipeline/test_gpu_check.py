@@ -73,7 +73,8 @@ def ask(onnx_folder: Path) -> Ask:
 def built_profile(out: Path, graphs: Path) -> Profile:
     """The demo in FP32 for a GPU, with its graphs where the pipeline would have put them."""
     file = out / "gpu-demo.toml"
-    file.write_text('extends = "demo-cpu"\n[engine]\nruntime = "tensorrt"\n', encoding="utf-8")
+    engine, preprocess = 'runtime = "tensorrt"', "max_prompts = 8"
+    file.write_text(f'extends = "demo-cpu"\n[engine]\n{engine}\n[preprocess]\n{preprocess}\n', encoding="utf-8")
     (out / "gpu-demo" / "onnx").mkdir(parents=True)
     (out / "gpu-demo" / "onnx" / "fp32").symlink_to(graphs)
     return load_profile(str(file))

@@ -25,7 +25,7 @@ from gdino_build.model import (
     transformer,
 )
 from gdino_build.model.attention import DeformableAttention
-from gdino_build.model.geometry import Geometry, split_maps
+from gdino_build.model.geometry import Geometry, inside_maps
 from gdino_build.model.projection import PictureGroupNorm
 from gdino_build.model.swin import PatchMerging, SwinBlock, shift_masks
 from gdino_build.model.transformer import TextTokens, Transformer, contrastive_logits
@@ -191,7 +191,7 @@ def take_the_boxes_temperature_for_the_image(_: GroundingDino, patch: Patch) -> 
 
 
 def see_the_frame_in_windows(_: GroundingDino, patch: Patch) -> None:
-    patch.setattr(swin, "split_maps", lambda x, map_hws: split_maps(torch.ones_like(x), map_hws))
+    patch.setattr(swin, "inside_maps", lambda map_hws, cells: inside_maps(map_hws, torch.full_like(cells, 1 << 20)))
 
 
 def let_shifted_windows_reach_beyond_the_originals(_: GroundingDino, patch: Patch) -> None:

@@ -96,8 +96,9 @@ class BiMultiHeadAttention(nn.Module):
 
 
 def _multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Product of weights, rounded once."""
-    return (a.double() @ b.double()).to(a.dtype)
+    """Product of weights, in FP32 also where they are FP16."""
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return (a.to(wide) @ b.to(wide)).to(a.dtype)
 
 
 class FusionLayer(nn.Module):

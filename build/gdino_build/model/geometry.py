@@ -25,19 +25,24 @@ def additive_mask(allowed: Tensor) -> Tensor:
     return (1.0 - allowed.to(torch.float32)) * MASKED
 
 
-def sine_embedding(x: Tensor, width: int, temperature: float = _BOX_TEMPERATURE) -> Tensor:
-    """Embed a coordinate as interleaved sines and cosines.
+def sine_angles(x: Tensor, width: int, temperature: float = _BOX_TEMPERATURE) -> Tensor:
+    """Angles of a sine embedding.
 
     Args:
-        x: float32 [...], an angle: the coordinate times 2 pi.
-        width: number of output channels, even.
+        x: float32 [...], the coordinate times 2 pi.
+        width: number of channels of the embedding, even: a sine and a cosine of each angle.
         temperature: ratio between the slowest and the fastest channel.
 
     Returns:
-        float32 [...,width].
+        float32 [...,width/2].
     """
     pairs = torch.arange(width // 2, dtype=torch.float32, device=x.device)
-    angle = x[..., None] / temperature ** (2 * pairs / width)
+    return x[..., None] / temperature ** (2 * pairs / width)
+
+
+def sine_embedding(x: Tensor, width: int, temperature: float = _BOX_TEMPERATURE) -> Tensor:
+    """Embed a coordinate as sines and cosines in turn: float32 [...,width]; arguments as in `sine_angles`."""
+    angle = sine_angles(x, width, temperature)
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)
 
 
@@ -66,30 +71,60 @@ def inside_map(map_hw: tuple[int, int], valid_hw: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where the S cells of several maps lie, map by map, row by row.
+class Lines:
+    """The P rows and columns of L maps, map by map, rows before columns, and the S cells where they cross.
+
+    What a cell has of its row and of its column is computed for lines, which are few, and then spread over cells.
 
     Attributes:
-        level: int64 [S], number of the map.
-        index: float32 [S,2], row and column, whole numbers.
+        axis: int64 [P], number of the map times two, plus one for columns.
+        index: int64 [P], of the line in its map.
+        length: int64 [P], how many such lines its map has.
+        level: int64 [S], number of the map of each cell, map by map, row by row.
+        crossing: int64 [S,2], numbers of its row and its column among the lines.
     """
 
-    level: Tensor
+    axis: Tensor
     index: Tensor
+    length: Tensor
+    level: Tensor
+    crossing: Tensor
 
-    def inside(self, cells: Tensor) -> Tensor:
-        """Which cells lie in the picture, bool [B,S], where it has cells float32 [B,L,2] in each map."""
-        return both_axes(self.index < cells[:, self.level])
+    def of_axis(self, values: Tensor) -> Tensor:
+        """Each line's value of its axis, [B,P]: values [B,L,2] are of rows and columns of each map."""
+        return values.flatten(1)[:, self.axis]
+
+    def over_cells(self, of_lines: Tensor) -> Tensor:
+        """Each cell's values of its row and of its column, [B,S,2,...], from those of lines, [B,P,...]."""
+        return of_lines[:, self.crossing]
 
 
-def cell_places(map_hws: Sequence[tuple[int, int]], device: torch.device) -> Places:
-    """Places of all cells of maps of the given heights and widths."""
-    levels, indices = [], []
+def map_lines(map_hws: Sequence[tuple[int, int]], device: torch.device) -> Lines:
+    """Lines of maps of the given heights and widths."""
+    axes, indices, lengths, levels, crossings, start = [], [], [], [], [], 0
     for level, (height, width) in enumerate(map_hws):
-        number = torch.arange(height * width, device=device)
-        levels.append(torch.full_like(number, level))
-        indices.append(torch.stack((number // width, number % width), -1))
-    return Places(level=torch.cat(levels), index=torch.cat(indices).to(torch.float32))
+        for axis, length in enumerate((height, width)):
+            index = torch.arange(length, device=device)
+            axes.append(torch.full_like(index, 2 * level + axis))
+            indices.append(index)
+            lengths.append(torch.zeros_like(index) + length)
+        cell = torch.arange(height * width, device=device)
+        levels.append(torch.full_like(cell, level))
+        crossings.append(torch.stack((start + cell // width, start + height + cell % width), -1))
+        start = start + height + width
+    return Lines(
+        axis=torch.cat(axes),
+        index=torch.cat(indices),
+        length=torch.cat(lengths),
+        level=torch.cat(levels),
+        crossing=torch.cat(crossings),
+    )
+
+
+def inside_maps(map_hws: Sequence[tuple[int, int]], cells: Tensor) -> list[Tensor]:
+    """Tell which cells of several frames lie in the picture, which has cells int [B,L,2] of each: bool [B,H,W]."""
+    lines = map_lines(map_hws, cells.device)
+    return split_maps(both_axes(lines.over_cells(lines.index < lines.of_axis(cells))), map_hws)
 
 
 def both_axes(holds: Tensor) -> Tensor:
@@ -151,35 +186,36 @@ def build_geometry(frame_hw: tuple[int, int], valid_hw: Tensor, num_levels: int,
     """
     strides = level_strides(num_levels)
     level_hw = [((frame_hw[0] + s - 1) // s, (frame_hw[1] + s - 1) // s) for s in strides]
-    places = cell_places(level_hw, valid_hw.device)
-    cells = valid_cells(valid_hw, strides).to(torch.float32)  # [B,L,2]
-    counts = cells[:, places.level]  # [B,S,2]
-    center = ((places.index + 0.5) / counts)[..., [1, 0]]  # (x, y)
-    side = (_ANCHOR_SIDE * 2.0**places.level)[:, None].repeat(1, 2).expand_as(center)
-    inside = places.index < counts
+    lines = map_lines(level_hw, valid_hw.device)
+    cells = valid_cells(valid_hw, strides)  # [B,L,2]
+    counts = lines.of_axis(cells)  # [B,P]
+    center = lines.over_cells((lines.index + 0.5) / counts)[..., [1, 0]]  # [B,S,2], (x, y)
+    side = (_ANCHOR_SIDE * 2.0**lines.level)[:, None].repeat(1, 2).expand_as(center)
+    inside = lines.index < counts
+    sines = lines.over_cells(_line_sines(lines.index, counts, width // 2))  # [B,S,2,C/2]
     return Geometry(
         level_hw=level_hw,
-        level=places.level,
-        token_valid=both_axes(inside),
-        position=_axis_sines(places.index, counts, width // 2).view(-1, places.index.shape[0], width),
+        level=lines.level,
+        token_valid=both_axes(lines.over_cells(inside)),
+        position=sines.view(-1, lines.level.shape[0], width),
         valid_ratio=cells[..., [1, 0]] / frame_cells(level_hw, valid_hw.device),
         center=center,
         anchor=torch.cat((center, side), -1),
-        proposable=both_axes(inside & _off_the_border(places.index, counts)),
+        proposable=both_axes(lines.over_cells(inside & _off_the_border(lines.index, counts))),
     )
 
 
 def _off_the_border(index: Tensor, counts: Tensor) -> Tensor:
-    """Tell along which axes [S,2] the centre of a cell is between 0.01 and 0.99 of counts [B,S,2] cells.
+    """Tell of which lines [P] the centre is between 0.01 and 0.99 of counts [B,P] lines.
 
     The same as (index + 0.5) / counts > 0.01, but in whole numbers: of 50 cells, which a side of 800 pixels has at
     stride 16, the first centre is exactly 0.01, and an engine that multiplies by 1 / counts would let it pass.
     """
-    twice_center = 2 * index + 1  # in cells
+    twice_center = 2 * index + 1  # in lines
     return (50 * twice_center > counts) & (50 * twice_center < 99 * counts)
 
 
-def _axis_sines(index: Tensor, counts: Tensor, width: int) -> Tensor:
-    """Sine embeddings of cells [S,2] along both axes, of which counts [B,S,2] are valid: float32 [B,S,2,width]."""
+def _line_sines(index: Tensor, counts: Tensor, width: int) -> Tensor:
+    """Sine embeddings of lines [P], of which counts [B,P] are valid: float32 [B,P,width]."""
     place = torch.minimum(index + 1, counts) / (counts + 1e-6)
     return sine_embedding(place * (2 * math.pi), width, _IMAGE_TEMPERATURE)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gdino_build.model.config import SwinConfig
-from gdino_build.model.geometry import cell_places, split_maps, valid_cells
+from gdino_build.model.geometry import inside_maps, map_lines, valid_cells
 
 PATCH = 4  # pixels a side
 _SHIFT_PENALTY = -100.0  # the original's mask between regions that the cyclic shift brought together
@@ -63,15 +63,11 @@ def shift_masks(map_hws: Sequence[tuple[int, int]], cells: Tensor, window: int) 
         For each map float32 [B * windows, 1, window², window²], 0 or -100.
     """
     shift = window // 2
-    ends = ((cells + window - 1) // window * window - shift).flatten(
-        1
-    )  # where the original's last windows end, shifted
-    sides = [side for map_hw in map_hws for side in map_hw]
-    indices = [torch.arange(side, device=cells.device) for side in sides]
-    number = torch.cat([torch.full_like(index, i) for i, index in enumerate(indices)])
-    wrapped = torch.cat([index >= side - shift for side, index in zip(sides, indices, strict=True)])
-    # Of all maps' shifted rows and columns; 0: picture, 1: beyond it, 2: wrapped.
-    regions = (torch.cat(indices) >= ends[:, number]).to(torch.float32) + wrapped.to(torch.float32)
+    lines = map_lines(map_hws, cells.device)
+    ends = lines.of_axis((cells + window - 1) // window * window)  # [B,P], where the original's last windows end
+    wrapped = (lines.index >= lines.length - shift).to(torch.float32)
+    # Of shifted lines; 0: picture, 1: beyond it, 2: wrapped.
+    regions = (lines.index >= ends - shift).to(torch.float32) + wrapped
     masks, start = [], 0
     for height, width in map_hws:
         middle, stop = start + height, start + height + width
@@ -229,14 +225,12 @@ class SwinTransformer(nn.Module):
         strides = [PATCH << stage for stage in range(len(self.layers))]
         map_hws = [(image.shape[2] // stride, image.shape[3] // stride) for stride in strides]
         cells = valid_cells(valid_hw, strides)
-        places = cell_places(map_hws, image.device)
-        insides = split_maps(places.inside(cells.to(torch.float32)).to(image.dtype), map_hws)
+        insides = [inside[..., None].to(image.dtype) for inside in inside_maps(map_hws, cells)]
         shifted = shift_masks([padded_to_windows(map_hw, self.window) for map_hw in map_hws], cells, self.window)
         maps = []
         x = self.patch_embed(image)
         norms = (None, self.norm1, self.norm2, self.norm3)
-        for stage, norm, map_hw, cells_inside, mask in zip(self.layers, norms, map_hws, insides, shifted, strict=True):
-            inside = cells_inside[..., None]
+        for stage, norm, map_hw, inside, mask in zip(self.layers, norms, map_hws, insides, shifted, strict=True):
             stage_map, x = stage(x, map_hw, inside, mask)
             if norm is not None:
                 maps.append((norm(stage_map) * inside).permute(0, 3, 1, 2))

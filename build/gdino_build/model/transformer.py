@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from gdino_build.model.attention import DeformableAttention, MultiheadAttention, keys_and_values
 from gdino_build.model.config import ModelConfig
 from gdino_build.model.fusion import FusionLayer
-from gdino_build.model.geometry import MASKED, Geometry, additive_mask, sine_embedding
+from gdino_build.model.geometry import MASKED, Geometry, additive_mask, sine_angles
 
-_EMBEDDED_ORDER = [1, 0, 2, 3]  # cy, cx, w, h
+_EMBEDDED_ORDER = [1, 0, 2, 3]  # where cx, cy, w and h are in the original's embedding of a box
 _SIGMOID_EPS = 1e-3  # the original's; Hugging Face has 1e-5
 
 
@@ -43,6 +43,24 @@ class Mlp(nn.Module):
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
+
+
+class PlaceHead(Mlp):
+    """Two linear layers that embed boxes from sines and cosines of their sides.
+
+    The original has those of cy, cx, w and h one after the other, sines and cosines in turn. Here the columns of the
+    first weight are sorted instead.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(2 * dim, dim, dim, 2)
+
+    def forward(self, sines: Tensor) -> Tensor:
+        """[B,Q,4,C/2], of cx, cy, w and h all sines before all cosines, to [B,Q,C]."""
+        first, second = cast("list[nn.Linear]", list(self.layers))
+        by_channel = first.weight.view(first.out_features, 4, -1, 2)  # the last axis: sine, cosine
+        weight = by_channel[:, _EMBEDDED_ORDER].transpose(2, 3).reshape(first.out_features, -1)
+        return second(F.relu(F.linear(sines.view(-1, sines.shape[1], first.in_features), weight, first.bias)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,10 +181,10 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dim, self.queries = config.hidden_dim, config.num_queries
+        self.dim = config.hidden_dim
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_decoder_layers))
         self.norm = nn.LayerNorm(self.dim)
-        self.ref_point_head = Mlp(2 * self.dim, self.dim, self.dim, 2)
+        self.ref_point_head = PlaceHead(self.dim)
 
     def forward(
         self, y: Tensor, boxes: Tensor, memory: Tensor, geometry: Geometry, text: TextTokens, box_head: Mlp
@@ -190,9 +208,8 @@ class Decoder(nn.Module):
         states = []
         for layer, text_side in zip(layers, text_sides, strict=True):
             reference = boxes.detach()[:, :, None] * to_frame  # [B,Q,L,4]
-            ordered = boxes.detach()[..., _EMBEDDED_ORDER]
-            sines = sine_embedding(ordered * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/2]
-            position = self.ref_point_head(sines.view(-1, self.queries, 2 * self.dim))
+            angle = sine_angles(boxes.detach() * (2 * math.pi), self.dim // 2)  # [B,Q,4,C/4]
+            position = self.ref_point_head(torch.cat((angle.sin(), angle.cos()), dim=-1))
             y = layer(y, position, reference, memory, geometry, text_side, text.mask)
             states.append((self.norm(y), boxes))
             boxes = (box_head(y) + inverse_sigmoid(boxes.detach())).sigmoid()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdino_build.golden import Answer, Case, Golden, load_golden
+from gdino_build.golden import Answer, Case, Golden, load_golden, reframe
 from gdino_build.parity import (
     NO_DIFFERENCE,
     Answers,
@@ -26,8 +26,7 @@ from gdino_build.parity import (
 from gdino_build.served import EXPECTED_OPTIONS, DetectionCase, preprocessed
 from gdino_core import contract
 from gdino_core.detections import postprocess
-from gdino_core.engine_inputs import check_engine_inputs
-from gdino_core.errors import TensorError
+from gdino_core.errors import ConfigError
 from gdino_core.image import choose_bucket, resized_hw
 from gdino_core.prompt import encode_prompt
 from gdino_core.settings import PreprocessSettings
@@ -50,17 +49,15 @@ def golden_inputs(case: Case, answer: Answer) -> Arrays:
     }
 
 
-def taken_by_server(golden: Golden, settings: PreprocessSettings) -> Golden:
-    """The cases whose frames a server with these settings takes: a bucket holds them."""
-
-    def is_taken(case: Case, answer: Answer) -> bool:
+def in_buckets(golden: Golden, settings: PreprocessSettings) -> Golden:
+    """The cases whose pictures a bucket holds, each in the frame that a server with these settings gives it."""
+    cases = []
+    for case, answer in golden.cases:
         try:
-            check_engine_inputs(golden_inputs(case, answer), settings)
-        except TensorError:
-            return False
-        return True
-
-    return replace(golden, cases=tuple(pair for pair in golden.cases if is_taken(*pair)))
+            cases.append(reframe(case, answer, choose_bucket(case.valid_hw, settings.resolution_buckets)))
+        except ConfigError:  # no bucket holds it
+            continue
+    return replace(golden, cases=tuple(cases))
 
 
 def compare_forced(golden: Golden, stage: ForcedStage) -> Difference:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,15 @@ def tokens_in_frame(tokens: Ints, valid_hw: tuple[int, int], padded_hw: tuple[in
     ]
     framed: Ints = np.concatenate(numbers)[tokens].astype(np.int32)
     return framed
+
+
+def reframe(case: Case, answer: Answer, padded_hw: tuple[int, int]) -> tuple[Case, Answer]:
+    """The same case in another frame [H, W] that holds its picture: its image tokens get the numbers of that frame."""
+    tokens = np.arange(sum(rows * columns for rows, columns in _levels(case.valid_hw)), dtype=np.int32)
+    before = tokens_in_frame(tokens, case.valid_hw, case.padded_hw)
+    after = tokens_in_frame(tokens, case.valid_hw, padded_hw)
+    numbers = {name: after[np.searchsorted(before, getattr(answer, name))] for name in ("proposals", "runner_ups")}
+    return replace(case, padded_hw=padded_hw), replace(answer, **numbers)
 
 
 def _levels(hw: tuple[int, int]) -> list[tuple[int, int]]:

@@ -19,8 +19,8 @@ from gdino_build.against_original import (
     compare_forced,
     compare_free,
     find_golden,
+    in_buckets,
     original_detection_cases,
-    taken_by_server,
 )
 from gdino_build.golden import weights_sha256
 from gdino_build.model import GroundingDino
@@ -89,8 +89,8 @@ def verify_profile(
         requests = detection_cases(profile.preprocess, engine, module.forced)
         yield _row("detections", "torch", *compare_detections(server.grpc_url, requests))
         if golden:
-            taken = taken_by_server(golden, profile.preprocess)
-            yield _row("served", "original", len(taken.cases), compare_free(taken, served, module.forced))
+            framed = in_buckets(golden, profile.preprocess)
+            yield _row("served", "original", len(framed.cases), compare_free(framed, served, module.forced))
             requests = original_detection_cases(golden, profile.preprocess, engine, module.forced)
             yield _row("detections", "original", *compare_detections(server.grpc_url, requests))
 

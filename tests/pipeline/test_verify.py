@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gdino_build.against_original import compare_forced, compare_free, find_golden, taken_by_server
-from gdino_build.golden import Answer, Case, Golden, load_golden, save_golden, tokens_in_frame
+from gdino_build.against_original import compare_forced, compare_free, find_golden, in_buckets
+from gdino_build.golden import Answer, Case, Golden, load_golden, reframe, save_golden, tokens_in_frame
+from gdino_build.model import GroundingDino
 from gdino_build.parity import (
     NO_DIFFERENCE,
     Answers,
@@ -24,6 +25,7 @@ from gdino_build.parity import (
 )
 from gdino_build.profile import load_profile
 from gdino_build.served import DETECTION_OPTIONS, detections_difference
+from gdino_build.stages import TorchStage
 from gdino_build.verify import picture_cases
 from gdino_build.verify_report import TABLE_HEAD, TOLERANCE, Row, format_row, write_rows
 from gdino_client import Detections
@@ -253,12 +255,26 @@ def test_the_tolerances_are_those_of_the_specification() -> None:
 # golden files
 
 
-def test_a_server_is_sent_what_its_buckets_hold_and_nothing_else() -> None:
-    golden = load_golden(Path("tests/goldens/demo_checkpoint.npz"))
-    taken = taken_by_server(golden, load_profile("demo-cpu").preprocess)
-    frames = {case.padded_picture().shape[:2] for case, _ in taken.cases}
-    assert frames == {(128, 192), (192, 128)}
-    assert len(taken.cases) < len(golden.cases)
+def test_a_server_is_sent_what_its_buckets_hold_in_its_frames(demo_model: GroundingDino) -> None:
+    golden = load_golden(Path("tests/goldens/demo_random.npz"))  # the fixture's weights
+    framed = in_buckets(golden, load_profile("demo-cpu").preprocess)
+    names = [case.name for case, _ in framed.cases]
+    assert names == ["small", "lost_in_its_frame", "border", "photo", "phone_portrait"]
+    assert {case.padded_hw for case, _ in framed.cases} == {(128, 128), (160, 128), (32, 480), (128, 192), (192, 128)}
+    found = compare_forced(framed, TorchStage(demo_model).forced)
+    assert found.max_abs_logit <= TOLERANCE.logit
+    assert found.max_abs_box <= TOLERANCE.box
+    assert not found.unmatched_queries
+
+
+def test_tokens_keep_their_places_in_another_frame() -> None:
+    [*_, (case, answer)] = load_golden(Path("tests/goldens/demo_checkpoint.npz")).cases
+    moved = reframe(case, answer, (256, 384))
+    assert not np.array_equal(moved[1].proposals, answer.proposals)
+    back_case, back = reframe(*moved, case.padded_hw)
+    assert back_case == case
+    np.testing.assert_array_equal(back.proposals, answer.proposals)
+    np.testing.assert_array_equal(back.runner_ups, answer.runner_ups)
 
 
 def test_a_golden_is_read_as_it_was_written(tmp_path: Path) -> None:

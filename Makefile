@@ -178,6 +178,15 @@ deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in th
 undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
 
+# Prometheus comes with the machine, or from Debian, unpacked and not installed.
+PROMETHEUS ?= $(or $(shell command -v prometheus),out/prometheus/usr/bin/prometheus)
+out/prometheus/usr/bin/prometheus: build/gdino_build/monitoring/get_prometheus.sh
+	$< out/prometheus
+	@touch $@
+
+monitor: $(PROMETHEUS) $(READY)  ## Watch the server at METRICS_PORT: a Prometheus with our rules and alerts (PROMETHEUS_PORT=9090, PROMETHEUS=)
+	@$(BUILD) monitor --prometheus '$(PROMETHEUS)' $(if $(PROMETHEUS_PORT),--port $(PROMETHEUS_PORT))
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -198,9 +207,9 @@ lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## Check style and types, and run the tests, served ones included
+test: lint $(PROMETHEUS)  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
-	$(BIN)/pytest -m "not full and not gpu"
+	PROMETHEUS='$(PROMETHEUS)' $(BIN)/pytest -m "not full and not gpu"
 
 test-full: $(READY)  ## Run the tests that are too long for every time: full-size models, and detectors compiled for GPUs
 	$(BIN)/pytest -m full
@@ -209,4 +218,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy monitor doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, pipeline, plan
+from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, monitor, pipeline, plan
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy):
+    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy, monitor):
         kind.register(commands)
     return parser
 

@@ -1,0 +1,25 @@
+"""Read the panels of the Grafana dashboard."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+DASHBOARD: Final = Path("monitoring/grafana/dashboards/gdino.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A panel: its title, and its queries in PromQL."""
+
+    title: str
+    queries: tuple[str, ...]
+
+
+def read_panels() -> list[Panel]:
+    """All panels, in their order."""
+    content = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return [
+        Panel(title=panel["title"], queries=tuple(target["expr"] for target in panel["targets"]))
+        for panel in content["panels"]
+    ]

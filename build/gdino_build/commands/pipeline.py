@@ -232,11 +232,11 @@ def _assemble(profile: Profile, arguments: argparse.Namespace) -> None:
 
 
 def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
-    from gdino_build.assemble import MANIFEST_FILE_NAME
     from gdino_build.deployment.server_record import recorded_server
     from gdino_build.engine import sha256_of
     from gdino_build.serve import DRAIN_TIMEOUT_S, serve
     from gdino_build.server_ports import ServerPorts
+    from gdino_core.manifest import MANIFEST_FILE_NAME
 
     folder = folder_of(profile, arguments)
     manifest = folder / "repository" / MANIFEST_FILE_NAME

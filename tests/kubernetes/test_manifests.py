@@ -32,6 +32,14 @@ def test_kubernetes_takes_every_object(rendered: Render, variant: str, version: 
             kubernetes_validate.validate(one, version, strict=True)
 
 
+def test_a_misspelt_field_of_kubernetes_is_found(rendered: Render) -> None:
+    deployment = rendered("base").one("Deployment")
+    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
+        kubernetes_validate.validate(
+            deployment | {"spec": deployment["spec"] | {"replica": 2}}, KUBERNETES_VERSIONS[-1], strict=True
+        )
+
+
 @every_variant
 def test_operators_take_every_object_of_theirs(rendered: Render, variant: str) -> None:
     for one in rendered(variant).objects:
@@ -44,7 +52,7 @@ def test_operators_take_every_object_of_theirs(rendered: Render, variant: str) -
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "InferenceService", "ServingRuntime"])
 def test_a_misspelt_field_of_an_operator_is_found(rendered: Render, kind: str) -> None:
-    one = rendered("kserve" if "ServiceMonitor" != kind else "cpu").one(kind)
+    one = rendered("kserve" if kind != "ServiceMonitor" else "cpu").one(kind)
     schema = closed(json.loads((SCHEMAS / f"{kind}.json").read_text())["schema"])
     with pytest.raises(jsonschema.ValidationError, match="minReplica"):
         jsonschema.validate(one | {"spec": one["spec"] | {"minReplica": 2}}, schema)
@@ -58,7 +66,9 @@ def closed(schema: Any) -> Any:
         return schema
     inner = {name: closed(one) for name, one in schema.items()}
     is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
-    return inner | ({"additionalProperties": False} if isinstance(schema.get("properties"), dict) and not is_open else {})
+    return inner | (
+        {"additionalProperties": False} if isinstance(schema.get("properties"), dict) and not is_open else {}
+    )
 
 
 @every_deployment

@@ -60,12 +60,12 @@ def test_a_level_measured_at_a_bad_moment_is_no_knee(tmp_path: Path) -> None:
     assert knee.concurrency == 8
 
 
-def test_busy_processors_and_idle_ones_are_told_apart(tmp_path: Path) -> None:
+def test_a_server_that_has_no_processor_left_is_told_from_one_that_waits_for_something_else(tmp_path: Path) -> None:
     busy = measured(tmp_path, bench(cores=1.9))
     assert "1.9 of 2 processors are busy, most of the time with the detector" in explain(busy, find_knee(busy.levels))
     idle = measured(tmp_path, bench(cores=0.4))
     told = explain(idle, find_knee(idle.levels))
-    assert "1.6 of 2 processors are idle, and requests wait most before the detector" in told
+    assert "uses 0.4 of 2 processors, and requests wait most before the detector" in told
 
 
 @given(

@@ -22,6 +22,12 @@ VARIANTS = {
 }
 SERVERS = [name for name in VARIANTS if name not in ("load-models", "kserve")]
 
+# What its user gives with the component.
+_PLACE = ["RCLONE_CONFIG_STORE_ENDPOINT=https://s3.example.org", "FOLDER=gdino-models/v1"]
+OBJECT_STORAGE = {
+    "configMapGenerator": [{"name": "gdino-object-storage", "namespace": "gdino", "literals": _PLACE}],
+}
+
 Manifest = Any  # of one object
 
 
@@ -61,11 +67,16 @@ def render(variant: str, folder: Path) -> Rendered:
     """Render a variant; one of several kustomizations gets one of its own, in a folder, as a user's would be."""
     root, *components = (FOLDER / name for name in VARIANTS[variant])
     if components:
-        above = Path(*[".."] * len(folder.resolve().parts[1:])) / Path.cwd().relative_to("/")
-        content = {"resources": [f"{above / root}"], "components": [f"{above / one}" for one in components]}
-        root = folder
-        (root / "kustomization.yaml").write_text(yaml.safe_dump(content))
+        lists = {"resources": [str(root)], "components": [str(one) for one in components], **OBJECT_STORAGE}
+        return render_text(yaml.safe_dump(lists), folder)
     return Rendered(list(yaml.safe_load_all(_kustomize(root))))
+
+
+def render_text(kustomization: str, folder: Path) -> Rendered:
+    """Render a kustomization that names what it takes by paths from the project's folder."""
+    above = Path(*[".."] * (len(folder.resolve().parts) - 1)) / Path.cwd().relative_to("/") / FOLDER
+    (folder / "kustomization.yaml").write_text(kustomization.replace("kubernetes/", f"{above}/"))
+    return Rendered(list(yaml.safe_load_all(_kustomize(folder))))
 
 
 def _kustomize(root: Path) -> str:

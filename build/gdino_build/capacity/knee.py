@@ -53,9 +53,9 @@ def explain(measured: Measured, knee: Level | None) -> str:
         )
     elif processors:
         why = (
-            f"{processors - knee.cores:.1f} of {processors} processors are idle, and requests wait most before the "
-            f"{waits} ({last.queue_ms[waits]:.3g} ms with {last.concurrency} in flight): a GPU is busy, or that step "
-            "has too few instances"
+            f"the server uses {knee.cores:.1f} of {processors} processors, and requests wait most before the {waits} "
+            f"({last.queue_ms[waits]:.3g} ms with {last.concurrency} in flight): its GPU is busy, that step has too "
+            "few instances, or other programs had the processors; then measure again without them"
         )
     else:
         why = f"requests wait most before the {waits}"

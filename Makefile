@@ -146,11 +146,6 @@ PERF_ANALYZER := .venv-perf/.ready
 $(PERF_ANALYZER): build/gdino_build/load/make_perf_analyzer.sh
 	$<
 
-# kubectl, for the tests alone: it renders the manifests.
-KUBECTL := .venv-kubectl/kubectl/kubectl
-$(KUBECTL): tests/kubernetes/get_kubectl.sh | $(READY)
-	PYTHON=$(BIN)/python $<
-
 # What is sent: scenes of the demo, or a data set, or a folder: IMAGES=dir PROMPTS="'cat' 'remote control'".
 SENT = $(if $(COCO),--coco '$(COCO)') $(if $(IMAGES),--images '$(IMAGES)') $(if $(PROMPTS),--prompts $(PROMPTS))
 bench: $(REPOSITORY) $(PERF_ANALYZER) $(REFERENCE) $(if $(COCO)$(PROMPTS),,$(JPEG_SCENES))  ## Throughput and latency of PROFILE's server under load, beside its bare engine and the original (CONCURRENCY="1 8" TURNS=)
@@ -181,6 +176,11 @@ deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in th
 
 undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
+
+# kubectl, for the tests alone: it renders the manifests.
+KUBECTL := .venv-kubectl/kubectl/kubectl
+$(KUBECTL): tests/kubernetes/get_kubectl.sh | $(READY)
+	PYTHON=$(BIN)/python $<
 
 capacity: $(READY)  ## From what make bench measured: what a replica of PROFILE bears, and how many REQUESTS_PER_DAY= or PER_SECOND= take (P95_MS=, PEAK_TO_MEAN=)
 	@$(BUILD) capacity --profile $(PROFILE) $(if $(REQUESTS_PER_DAY),--requests-per-day $(REQUESTS_PER_DAY)) \

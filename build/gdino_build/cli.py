@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, monitor, pipeline, plan
+from gdino_build.commands import capacity, checkpoints, deploy, graphs, load, measure, memory, monitor, pipeline, plan
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -23,6 +23,7 @@ _EXAMPLES = """examples:
   gdino-build bench-engine --profiles swint-cpu swint-cpu-bf16 swint-cpu-int8 --rounds 7
   gdino-build bench --profile demo-cpu --concurrency 1 4 16
   gdino-build soak --profile demo-cpu --minutes 10
+  gdino-build capacity --profile demo-cpu --requests-per-day 1000000 --p95-ms 500
   gdino-build plan-memory --profile swint-cpu --memory-gib 8
   gdino-build engines --profile gpu-fp16 --sm 89
   gdino-build gpu-check --profiles gpu-fp16
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy, monitor):
+    for kind in (checkpoints, pipeline, graphs, measure, load, capacity, memory, plan, deploy, monitor):
         kind.register(commands)
     return parser
 

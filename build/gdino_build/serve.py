@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gdino_build.assemble import MANIFEST_FILE_NAME
-from gdino_build.drain import drain
 from gdino_build.readiness import ask_http, wait_until_ready
 from gdino_build.server_ports import HOST, ServerPorts
 from gdino_build.terminal_line import show_line
 from gdino_build.tritonserver import find_runtime, start_process
-from gdino_core.draining import DRAIN_FILE_VARIABLE
+from gdino_core.draining import DRAIN_FILE_VARIABLE, drain
 from gdino_core.errors import ServerError
+from gdino_core.manifest import MANIFEST_FILE_NAME
 
 STOP_TIMEOUT_S: Final = 20.0
 DRAIN_TIMEOUT_S: Final = 120.0

@@ -20,11 +20,11 @@ from PIL import Image
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from gdino_build.drain import POLL_INTERVAL_S, QUIET_POLLS, count_requests
 from gdino_build.profile import load_profile
 from gdino_build.serve import RunningServer, running_server
 from gdino_build.server_ports import ServerPorts
 from gdino_client import Client, Detections, ServerUnavailable
+from gdino_core.draining import POLL_INTERVAL_S, QUIET_POLLS, count_requests
 from tests.end_to_end.conftest import REPOSITORY, assemble_demo
 
 pytestmark = pytest.mark.server

@@ -11,12 +11,12 @@ from typing import Any, Final
 from gdino_build.accuracy.answers import Found
 from gdino_build.accuracy.asking import Ask
 from gdino_build.accuracy.dataset import CocoDataset
-from gdino_build.assemble import MANIFEST_FILE_NAME
 from gdino_build.machine import session_peak_bytes
 from gdino_build.serve import RunningServer, running_server
 from gdino_build.server_ports import ServerPorts
 from gdino_client import Client
 from gdino_core.errors import ConfigError, PromptError
+from gdino_core.manifest import MANIFEST_FILE_NAME
 from gdino_core.prompt import encode_prompt
 
 # Average precision ranks everything, so nothing is thrown away by score; 300 is the original's num_select.

@@ -250,11 +250,11 @@ def _engines_of(profile: Profile, folder: Path) -> "Engines":
 
 
 def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
-    from gdino_build.assemble import MANIFEST_FILE_NAME
     from gdino_build.deployment.server_record import recorded_server
     from gdino_build.engine import sha256_of
     from gdino_build.serve import DRAIN_TIMEOUT_S, serve
     from gdino_build.server_ports import ServerPorts
+    from gdino_core.manifest import MANIFEST_FILE_NAME
 
     if profile.runtime != "openvino":
         raise ConfigError(

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gdino_build.assemble import MANIFEST_FILE_NAME
 from gdino_build.deployment.command_line import GDINO_BUILD, last_line, last_lines, run_command
 from gdino_build.deployment.server_record import ServerRecord, find_server
 from gdino_build.deployment.settings import DeploySettings
@@ -31,6 +30,7 @@ from gdino_build.whole_file import write_json
 from gdino_client import Client
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ServerError
+from gdino_core.manifest import MANIFEST_FILE_NAME
 
 SMOKE_PICTURE: Final = Path("demo/samples/1-landscape.jpg")
 SMOKE_LABELS: Final = ("yellow star", "purple circle")  # that are in it

@@ -98,7 +98,7 @@ engines: $(VARIANT)  ## Compile TensorRT plans of PROFILE=gpu-fp16|gpu-int8|gpu-
 demo: $(REPOSITORY)  ## Build, serve and query the demo; pictures in out/demo/
 	$(BIN)/python demo/run.py --profile $(PROFILE)
 
-serve: $(REPOSITORY)  ## Serve PROFILE in the foreground (GRPC_PORT, HTTP_PORT, METRICS_PORT)
+serve: $(REPOSITORY)  ## Serve PROFILE in the foreground (GRPC_PORT, METRICS_PORT; HTTP too with HTTP_PORT=8000)
 	$(BUILD) serve --profile $(PROFILE)
 
 verify: $(REPOSITORY)  ## Prove stage by stage, and through the server, that PROFILE computes what its checkpoint computes
@@ -177,6 +177,12 @@ deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in th
 undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
 
+certs: $(READY)  ## Make an authority, and certificates of a server and a client, in FOLDER=out/certs, for tests (NAMES="localhost 127.0.0.1", FORCE=1)
+	@$(BUILD) certs '$(or $(FOLDER),out/certs)' $(NAMES:%=--name '%') $(if $(FORCE),--force)
+
+keys: $(READY)  ## Make API keys for inference and for control in FOLDER=out/keys (FORCE=1)
+	@$(BUILD) keys '$(or $(FOLDER),out/keys)' $(if $(FORCE),--force)
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -208,4 +214,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy certs keys doctor-checkpoint weights train goldens lint test test-full clean FORCE

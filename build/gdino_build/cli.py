@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, pipeline, plan
+from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, pipeline, plan, security
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -30,6 +30,8 @@ _EXAMPLES = """examples:
   gdino-build weights swint
   gdino-build plan --answers cpu
   gdino-build deploy --config deploy.toml
+  gdino-build certs out/certs --name detect.example.com
+  gdino-build keys out/keys
 """
 
 
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy):
+    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy, security):
         kind.register(commands)
     return parser
 

@@ -177,6 +177,11 @@ deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in th
 undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
 
+# The gateway is tested in Debian's nginx, unpacked and not installed.
+NGINX := out/nginx/usr/sbin/nginx
+$(NGINX): tests/security/get_nginx.sh
+	$<
+
 certs: $(READY)  ## Make an authority, and certificates of a server and a client, in FOLDER=out/certs, for tests (NAMES="localhost 127.0.0.1", FORCE=1)
 	@$(BUILD) certs '$(or $(FOLDER),out/certs)' $(NAMES:%=--name '%') $(if $(FORCE),--force)
 
@@ -203,7 +208,7 @@ lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint  ## Check style and types, and run the tests, served ones included
+test: lint $(NGINX)  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	$(BIN)/pytest -m "not full and not gpu"
 

@@ -188,6 +188,13 @@ certs: $(READY)  ## Make an authority, and certificates of a server and a client
 keys: $(READY)  ## Make API keys for inference and for control in FOLDER=out/keys (FORCE=1)
 	@$(BUILD) keys '$(or $(FOLDER),out/keys)' $(if $(FORCE),--force)
 
+AUDIT := .venv-audit/.ready
+$(AUDIT): build/gdino_build/audit/make_environments.sh pyproject.toml
+	$<
+
+audit: $(READY) $(AUDIT)  ## Licences, bill of materials (out/sbom.json) and known vulnerabilities of what serves and asks (OSV_URL=)
+	@$(BUILD) audit $(if $(OSV_URL),--osv-url '$(OSV_URL)')
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -208,7 +215,7 @@ lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint $(NGINX)  ## Check style and types, and run the tests, served ones included
+test: lint $(NGINX) $(AUDIT)  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	$(BIN)/pytest -m "not full and not gpu"
 
@@ -219,4 +226,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy certs keys doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy certs keys audit doctor-checkpoint weights train goldens lint test test-full clean FORCE

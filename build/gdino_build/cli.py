@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import checkpoints, deploy, graphs, load, measure, memory, pipeline, plan, security
+from gdino_build.commands import audit, checkpoints, deploy, graphs, load, measure, memory, pipeline, plan, security
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -32,6 +32,7 @@ _EXAMPLES = """examples:
   gdino-build deploy --config deploy.toml
   gdino-build certs out/certs --name detect.example.com
   gdino-build keys out/keys
+  gdino-build audit
 """
 
 
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy, security):
+    for kind in (checkpoints, pipeline, graphs, measure, load, memory, plan, deploy, security, audit):
         kind.register(commands)
     return parser
 

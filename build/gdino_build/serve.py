@@ -189,6 +189,8 @@ def _started(
     try:
         url = host_port(access.settings.address, ports.grpc)
         wait_until_ready(process, url, access.credentials, log_file, started, progress)
+        for region in _SHARED_MEMORY.glob(f"{region_prefix}*"):
+            region.chmod(0o600)  # pictures go through them, and Triton lets all users of the machine read
         with open_channel(url, access.credentials, access.control_headers) as channel:
             channel.update_log_settings({"log_verbose_level": 0})
             metadata = channel.get_server_metadata()

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,12 @@ class Gateway:
         return (self.folder / "access.log").read_text()
 
 
+def shipped_settings() -> dict[str, str]:
+    """gateway.env."""
+    lines = TEMPLATE.with_name("gateway.env").read_text().splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as chosen:
         return int(chosen.getsockname()[1])
@@ -58,17 +64,12 @@ def unused_port() -> int:
 def running_gateway(folder: Path, upstream: str, **changed: str) -> Iterator[Gateway]:
     """Start it with the certificates, keys.map and upstream.map that lie in a folder."""
     gateway = Gateway(port=unused_port(), folder=folder)
-    settings: Mapping[str, str] = {
+    settings = shipped_settings() | {
         "GATEWAY_ADDRESS": "127.0.0.1",
         "GATEWAY_PORT": str(gateway.port),
         "GATEWAY_FOLDER": str(folder),
         "GATEWAY_UPSTREAM": upstream,
-        "GATEWAY_UPSTREAM_NAME": "localhost",
         "GATEWAY_SCHEME": "grpcs",
-        "GATEWAY_RATE": "50",
-        "GATEWAY_BURST": "100",
-        "GATEWAY_REQUESTS": "16",
-        "GATEWAY_BODY_MIB": "40",
         "GATEWAY_PATIENCE_S": "3",
         "GATEWAY_LOG": str(folder / "access.log"),
         **changed,
@@ -77,7 +78,6 @@ def running_gateway(folder: Path, upstream: str, **changed: str) -> Iterator[Gat
     filled = TEMPLATE.read_text()
     for name, value in settings.items():
         filled = filled.replace(f"${{{name}}}", value)
-    assert "${" not in filled
     (folder / "gateway.conf").write_text(filled)
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
     with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]) as nginx:

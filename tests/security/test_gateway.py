@@ -18,7 +18,7 @@ from gdino_build.server_ports import ServerPorts
 from gdino_client import AccessDenied, Client, Credentials, GdinoError, RequestRejected, ServerUnavailable
 from gdino_client.channel import open_channel
 from gdino_core.api_keys import read_key_file
-from tests.security.gateway import TEMPLATE, Gateway, running_gateway
+from tests.security.gateway import TEMPLATE, Gateway, running_gateway, shipped_settings
 from tests.security.half_open import all_are_hung_up, half_open
 from tests.security.others import LABELS, PICTURE, others_unharmed
 
@@ -161,8 +161,10 @@ def test_a_key_is_changed_without_a_pause(server: RunningServer, own_folder: Pat
 
 
 def test_a_server_that_is_down_is_told_as_grpc_tells_it(own_folder: Path, alice: Credentials) -> None:
+    for file in own_folder.glob("upstream-*"):
+        file.unlink()  # what asks a server with TLS is not needed here
     with (
-        running_gateway(own_folder, f"127.0.0.1:{ServerPorts.unused().grpc}") as lonely,
+        running_gateway(own_folder, f"127.0.0.1:{ServerPorts.unused().grpc}", GATEWAY_SCHEME="grpc") as lonely,
         open_channel(lonely.url, alice) as channel,
         pytest.raises(InferenceServerException, match="the server behind the gateway does not answer") as caught,
     ):
@@ -179,6 +181,7 @@ def test_who_begins_a_connection_and_does_not_go_on_is_hung_up_on(gateway: Gatew
         assert ask(gateway.url, alice) == set(LABELS)
 
 
-def test_the_readme_tells_every_variable_of_the_template() -> None:
-    told = set(re.findall(r"`(GATEWAY_\w+)`", (TEMPLATE.parent / "README.md").read_text()))
-    assert told == set(re.findall(r"\$\{(GATEWAY_\w+)\}", TEMPLATE.read_text()))
+def test_every_variable_of_the_template_is_set_and_told() -> None:
+    used = set(re.findall(r"\$\{(\w+)\}", TEMPLATE.read_text()))
+    assert set(shipped_settings()) == used
+    assert set(re.findall(r"`(GATEWAY_\w+)`", (TEMPLATE.parent / "README.md").read_text())) == used

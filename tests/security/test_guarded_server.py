@@ -164,6 +164,12 @@ def test_it_listens_for_grpc_and_metrics_on_loopback_and_for_nothing_else(server
     assert listening == {f"0100007F:{port:04X}" for port in (server.ports.grpc, server.ports.metrics)}
 
 
+def test_other_users_of_the_machine_cannot_read_pictures_in_shared_memory(server: RunningServer) -> None:
+    regions = list(Path("/dev/shm").glob(server.drain_file.name.removesuffix("drain") + "*"))
+    assert len(regions) > 3
+    assert {region.stat().st_mode & 0o777 for region in regions} == {0o600}
+
+
 def test_no_log_has_a_key(server: RunningServer) -> None:
     log = server.log_file.read_text(errors="replace")
     assert "Started GRPCInferenceService" in log

@@ -99,7 +99,7 @@ engines: $(VARIANT)  ## Compile TensorRT plans of PROFILE=gpu-fp16|gpu-int8|gpu-
 demo: $(REPOSITORY)  ## Build, serve and query the demo; pictures in out/demo/
 	$(BIN)/python demo/run.py --profile $(PROFILE)
 
-serve: $(REPOSITORY)  ## Serve PROFILE in the foreground (GRPC_PORT, HTTP_PORT, METRICS_PORT)
+serve: $(REPOSITORY)  ## Serve PROFILE in the foreground (GRPC_PORT, METRICS_PORT; HTTP too with HTTP_PORT=8000)
 	$(BUILD) serve --profile $(PROFILE)
 
 verify: $(REPOSITORY)  ## Prove stage by stage, and through the server, that PROFILE computes what its checkpoint computes
@@ -197,6 +197,24 @@ capacity: $(READY)  ## From what make bench measured: what a replica of PROFILE 
 		$(if $(PER_SECOND),--per-second $(PER_SECOND)) $(if $(P95_MS),--p95-ms $(P95_MS)) \
 		$(if $(PEAK_TO_MEAN),--peak-to-mean $(PEAK_TO_MEAN))
 
+# The gateway is tested in Debian's nginx, unpacked and not installed.
+NGINX := out/nginx/usr/sbin/nginx
+$(NGINX): tests/security/get_nginx.sh
+	$<
+
+certs: $(READY)  ## Make an authority, and certificates of a server and a client, in FOLDER=out/certs, for tests (NAMES="localhost 127.0.0.1", FORCE=1)
+	@$(BUILD) certs '$(or $(FOLDER),out/certs)' $(NAMES:%=--name '%') $(if $(FORCE),--force)
+
+keys: $(READY)  ## Make API keys for inference and for control in FOLDER=out/keys (FORCE=1)
+	@$(BUILD) keys '$(or $(FOLDER),out/keys)' $(if $(FORCE),--force)
+
+AUDIT := .venv-audit/.ready
+$(AUDIT): build/gdino_build/audit/make_environments.sh pyproject.toml
+	$<
+
+audit: $(READY) $(AUDIT)  ## Licences, bill of materials (out/sbom.json) and known vulnerabilities of what serves and asks (OSV_URL=)
+	@$(BUILD) audit $(if $(OSV_URL),--osv-url '$(OSV_URL)')
+
 doctor-checkpoint: $(READY)  ## Say what the checkpoint FILE is and whether it can be built (CONFIG= an architecture or the original's .py)
 	@test -n '$(FILE)' || { echo "make doctor-checkpoint: name a file: FILE=weights/mine.pth" >&2; exit 2; }
 	@$(BUILD) doctor-checkpoint '$(FILE)' $(if $(CONFIG),--config '$(CONFIG)')
@@ -217,7 +235,7 @@ lint: $(READY)  ## Check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint $(PROMETHEUS) $(KUBECTL)  ## Check style and types, and run the tests, served ones included
+test: lint $(PROMETHEUS) $(KUBECTL) $(NGINX) $(AUDIT)  ## Check style and types, and run the tests, served ones included
 	$(MAKE) --no-print-directory repository PROFILE=demo-cpu RANDOM_WEIGHTS=
 	PROMETHEUS='$(PROMETHEUS)' $(BIN)/pytest -m "not full and not gpu"
 
@@ -228,4 +246,4 @@ clean:  ## Remove what was built, not the environments
 	rm -rf out/demo $(OUT)
 
 FORCE:
-.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy monitor capacity doctor-checkpoint weights train goldens lint test test-full clean FORCE
+.PHONY: help setup repository engines demo serve verify evaluate accuracy buckets bench soak plan-memory inspect sensitivity flops specialise ranges bench-engine gpu-check doctor plan deploy undeploy monitor capacity certs keys audit doctor-checkpoint weights train goldens lint test test-full clean FORCE

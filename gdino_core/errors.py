@@ -13,6 +13,7 @@ GdinoError
 ├── ServerError            the server could not start, or a model in it misbehaves
 │   └── ServerStopping     it answers what it has accepted, and accepts no more
 └── ClientError            a request got no answer
+    ├── AccessDenied
     ├── ServerUnavailable
     ├── ModelUnavailable
     ├── RequestRejected
@@ -22,6 +23,7 @@ Only a program's `main` catches GdinoError: it prints the message and exits non-
 """
 
 __all__ = [
+    "AccessDenied",
     "CheckpointError",
     "ClientError",
     "ConfigError",
@@ -102,6 +104,10 @@ class ServerStopping(ServerError):
 
 class ClientError(GdinoError):
     """A request got no answer."""
+
+
+class AccessDenied(ClientError):
+    """The server asks for a key or a certificate that this client has not shown."""
 
 
 class ServerUnavailable(ClientError):

@@ -5,7 +5,20 @@ import resource
 import sys
 import time
 
-from gdino_build.commands import capacity, checkpoints, deploy, graphs, load, measure, memory, monitor, pipeline, plan
+from gdino_build.commands import (
+    audit,
+    capacity,
+    checkpoints,
+    deploy,
+    graphs,
+    load,
+    measure,
+    memory,
+    monitor,
+    pipeline,
+    plan,
+    security,
+)
 from gdino_core.errors import GdinoError
 
 _TIMED = ("export", "clean", "precision", "engine", "assemble", "verify")
@@ -31,6 +44,9 @@ _EXAMPLES = """examples:
   gdino-build weights swint
   gdino-build plan --answers cpu
   gdino-build deploy --config deploy.toml
+  gdino-build certs out/certs --name detect.example.com
+  gdino-build keys out/keys
+  gdino-build audit
 """
 
 
@@ -57,7 +73,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
-    for kind in (checkpoints, pipeline, graphs, measure, load, capacity, memory, plan, deploy, monitor):
+    kinds = (
+        checkpoints,
+        pipeline,
+        graphs,
+        measure,
+        load,
+        capacity,
+        memory,
+        plan,
+        deploy,
+        monitor,
+        security,
+        audit,
+    )
+    for kind in kinds:
         kind.register(commands)
     return parser
 

@@ -12,6 +12,7 @@ from gdino_build.model import ARCHITECTURES, ModelConfig
 from gdino_build.original_config import read_architecture
 from gdino_build.precision import PRECISIONS
 from gdino_build.precision.calibration_settings import CalibrationSettings
+from gdino_build.security.settings import SecuritySettings
 from gdino_build.serving import ServingSettings
 from gdino_build.toml_tables import check_table, read_toml, toml_names
 from gdino_core.contract import STRIDE
@@ -43,6 +44,7 @@ class Profile:
         calibration: pictures and method for INT8; None where there is no [calibration].
         preprocess: sizes, buckets and limits of the preprocessing.
         serving: queues, instances and warm-up of the server.
+        security: where the server listens, and whom it answers.
         verify_sizes: padded sizes (H, W) at which `verify` compares stages.
     """
 
@@ -59,6 +61,7 @@ class Profile:
     calibration: CalibrationSettings | None
     preprocess: PreprocessSettings
     serving: ServingSettings
+    security: SecuritySettings
     verify_sizes: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
@@ -179,7 +182,16 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         {"max_prompts": 64},
     )
     verify = _Section(content, "verify", {"sizes": list})
-    if unknown := set(content) - {"model", "engine", "calibration", "preprocess", "serving", "verify", "deploy"}:
+    if unknown := set(content) - {
+        "model",
+        "engine",
+        "calibration",
+        "preprocess",
+        "serving",
+        "security",
+        "verify",
+        "deploy",
+    }:
         raise ConfigError(f"profile {name} has an unknown section [{sorted(unknown)[0]}]", fix="remove it")
     return Profile(
         name=name,
@@ -202,7 +214,8 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
             max_image_bytes=preprocess["max_image_bytes"],
             max_image_pixels=preprocess["max_image_pixels"],
         ),
-        serving=_serving(content),
+        serving=ServingSettings(**_optional_table(content, "serving", asdict(ServingSettings()))),
+        security=SecuritySettings(**_optional_table(content, "security", asdict(SecuritySettings()))),
         verify_sizes=verify.pairs("sizes"),
     )
 
@@ -238,15 +251,11 @@ def _calibration(content: dict[str, Any]) -> CalibrationSettings | None:
     )
 
 
-def _serving(content: dict[str, Any]) -> ServingSettings:
-    defaults = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(ServingSettings()).items()
-    }
-    table = _Section({"serving": {}} | content, "serving", {}, defaults)
-    settings: dict[str, Any] = {
-        name: table.numbers(name) if isinstance(value, list) else table[name] for name, value in defaults.items()
-    }
-    return ServingSettings(**settings)
+def _optional_table(content: dict[str, Any], name: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """A table that need not be there, whose keys all have defaults; a tuple of numbers is a list there."""
+    types = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    table = _Section({name: {}} | content, name, {}, types)
+    return {key: table.numbers(key) if isinstance(defaults[key], tuple) else table[key] for key in defaults}
 
 
 class _Section:

@@ -1,4 +1,4 @@
-"""Serve a model repository on loopback: in the foreground, or for as long as a `with` block lasts."""
+"""Serve a model repository: in the foreground, or for as long as a `with` block lasts."""
 
 import contextlib
 import os
@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gdino_build.readiness import ask_http, wait_until_ready
-from gdino_build.server_ports import HOST, ServerPorts
+from gdino_build.readiness import wait_until_ready
+from gdino_build.security.access import Access
+from gdino_build.security.settings import SecuritySettings
+from gdino_build.server_ports import HOST, ServerPorts, host_port
 from gdino_build.terminal_line import show_line
 from gdino_build.tritonserver import find_runtime, start_process
+from gdino_client.channel import open_channel
 from gdino_core.draining import DRAIN_FILE_VARIABLE, drain
 from gdino_core.errors import ServerError
 from gdino_core.manifest import MANIFEST_FILE_NAME
@@ -22,6 +25,7 @@ from gdino_core.manifest import MANIFEST_FILE_NAME
 STOP_TIMEOUT_S: Final = 20.0
 DRAIN_TIMEOUT_S: Final = 120.0
 _EXIT_TIMEOUT_S = 10  # that tritonserver waits for requests in flight
+_OPEN: Final = Access()  # to all who reach loopback
 _SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps the regions that server and models exchange tensors in
 
 
@@ -30,7 +34,8 @@ class RunningServer:
     """A server that is ready.
 
     Attributes:
-        ports: that it listens on, at 127.0.0.1.
+        ports: that it listens on.
+        access: whom it answers, and at which addresses it listens.
         log_file: what it and its models print.
         pid: of the tritonserver process.
         name: that it gives itself, "triton".
@@ -40,6 +45,7 @@ class RunningServer:
     """
 
     ports: ServerPorts
+    access: Access
     log_file: Path
     pid: int
     name: str
@@ -50,12 +56,12 @@ class RunningServer:
     @property
     def metrics_url(self) -> str:
         """Where Prometheus finds its metrics."""
-        return f"http://{HOST}:{self.ports.metrics}/metrics"
+        return f"http://{host_port(self.access.settings.metrics_address, self.ports.metrics)}/metrics"
 
     @property
     def grpc_url(self) -> str:
         """Host and port as tritonclient takes them."""
-        return f"{HOST}:{self.ports.grpc}"
+        return host_port(self.access.settings.address, self.ports.grpc)
 
 
 def serve(
@@ -63,6 +69,7 @@ def serve(
     *,
     ports: ServerPorts,
     log_file: Path,
+    access: Access = _OPEN,
     cache_bytes: int = 0,
     drain_timeout_s: float = DRAIN_TIMEOUT_S,
 ) -> None:
@@ -74,6 +81,7 @@ def serve(
         repository: an assembled model repository.
         ports: to listen on.
         log_file: what the server and its models print; emptied first.
+        access: whom it answers, and at which addresses it listens.
         cache_bytes: size of the response cache, 0 for none.
         drain_timeout_s: longest that the answers to what was accepted are waited for.
 
@@ -82,9 +90,9 @@ def serve(
             unanswered.
     """
     with _sigterm_as_interrupt(), contextlib.suppress(KeyboardInterrupt):
-        with _started(repository, ports, log_file, cache_bytes, show_line) as (process, server):
+        with _started(repository, ports, access, log_file, cache_bytes, show_line) as (process, server):
             show_line("")
-            urls = ", ".join(f"{name} {HOST}:{port}" for name, port in vars(ports).items())
+            urls = ", ".join(f"{name} {where}" for name, where in listeners(access.settings, ports).items())
             print(
                 f"tritonserver {server.version} is ready after {server.start_seconds:.1f} s: {urls}",
                 flush=True,
@@ -97,6 +105,12 @@ def serve(
                 raise
         raise _ended_by_itself(code, log_file)
     print("tritonserver stopped", flush=True)
+
+
+def listeners(settings: SecuritySettings, ports: ServerPorts) -> dict[str, str]:
+    """Address and port of each service, by its name."""
+    found = {"grpc": f"{settings.address}:{ports.grpc}", "metrics": f"{settings.metrics_address}:{ports.metrics}"}
+    return found | ({"http": f"{HOST}:{ports.http}"} if ports.http else {})
 
 
 def _finish(process: subprocess.Popen[bytes], server: RunningServer, timeout_s: float) -> None:
@@ -126,6 +140,7 @@ def running_server(
     *,
     log_file: Path,
     ports: ServerPorts | None = None,
+    access: Access = _OPEN,
     cache_bytes: int = 0,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[RunningServer]:
@@ -137,19 +152,25 @@ def running_server(
         repository: an assembled model repository.
         log_file: what the server and its models print; emptied first.
         ports: to listen on; None chooses unused ones.
+        access: whom it answers, and at which addresses it listens.
         cache_bytes: size of the response cache, 0 for none.
         progress: called with what the start is at, several times a second.
 
     Raises:
         ServerError: a port is taken, or a model failed to load.
     """
-    with _started(repository, ports or ServerPorts.unused(), log_file, cache_bytes, progress) as (_, server):
+    with _started(repository, ports or ServerPorts.unused(), access, log_file, cache_bytes, progress) as (_, server):
         yield server
 
 
 @contextlib.contextmanager
 def _started(
-    repository: Path, ports: ServerPorts, log_file: Path, cache_bytes: int, progress: Callable[[str], None]
+    repository: Path,
+    ports: ServerPorts,
+    access: Access,
+    log_file: Path,
+    cache_bytes: int,
+    progress: Callable[[str], None],
 ) -> Iterator[tuple[subprocess.Popen[bytes], RunningServer]]:
     if not (repository / MANIFEST_FILE_NAME).is_file():
         raise ServerError(f"{repository} is no assembled repository", fix="build it first: make repository")
@@ -160,22 +181,27 @@ def _started(
     started = time.monotonic()
     process = start_process(
         runtime,
-        _flags(repository, ports, region_prefix, cache_bytes),
+        _flags(repository, ports, access, region_prefix, cache_bytes),
         log_file,
         {DRAIN_FILE_VARIABLE: str(drain_file)},
     )
     try:
-        wait_until_ready(process, ports.http, log_file, started, progress)
-        ask_http(ports.http, "/v2/logging", {"log_verbose_level": 0})
-        metadata = ask_http(ports.http, "/v2")
+        url = host_port(access.settings.address, ports.grpc)
+        wait_until_ready(process, url, access.credentials, log_file, started, progress)
+        for region in _SHARED_MEMORY.glob(f"{region_prefix}*"):
+            region.chmod(0o600)  # pictures go through them, and Triton lets all users of the machine read
+        with open_channel(url, access.credentials, access.control_headers) as channel:
+            channel.update_log_settings({"log_verbose_level": 0})
+            metadata = channel.get_server_metadata()
         yield (
             process,
             RunningServer(
                 ports=ports,
+                access=access,
                 log_file=log_file,
                 pid=process.pid,
-                name=metadata["name"],
-                version=metadata["version"],
+                name=metadata.name,
+                version=metadata.version,
                 start_seconds=time.monotonic() - started,
                 drain_file=drain_file,
             ),
@@ -186,7 +212,7 @@ def _started(
             region.unlink(missing_ok=True)  # left behind where a model's process was killed
 
 
-def _flags(repository: Path, ports: ServerPorts, region_prefix: str, cache_bytes: int) -> list[str]:
+def _flags(repository: Path, ports: ServerPorts, access: Access, region_prefix: str, cache_bytes: int) -> list[str]:
     return [
         f"--model-repository={repository}",
         "--model-control-mode=none",
@@ -195,12 +221,10 @@ def _flags(repository: Path, ports: ServerPorts, region_prefix: str, cache_bytes
         "--exit-on-error=true",
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         "--log-verbose=1",  # tells of the warm-up; until the server is ready
-        f"--grpc-address={HOST}",
-        f"--http-address={HOST}",
-        f"--metrics-address={HOST}",
         f"--grpc-port={ports.grpc}",
-        f"--http-port={ports.http}",
         f"--metrics-port={ports.metrics}",
+        *([f"--http-address={HOST}", f"--http-port={ports.http}"] if ports.http else ["--allow-http=false"]),
+        *access.flags(http=ports.http is not None),
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
         f"--backend-config=python,shm-region-prefix-name={region_prefix}",

@@ -11,6 +11,8 @@ _ERROR = re.compile(r'^E[0-9 :.]+ \S+] (".*")$', re.MULTILINE)
 _MODEL_FAILED = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?:\w+: )?(?P<reason>.*)", re.DOTALL)
 _STACK = re.compile(r"\n+At:\n.*", re.DOTALL)
 _WARM_UP = re.compile(r"model '([^']+)' instance \S+ is running warmup sample '([^']+)'")
+ANSWERING = "asking whether it is ready"
+_LISTENING = '"Started GRPCInferenceService at '
 _LAST_LINES = 3
 _NOISE = ("CudaDriverHelper has not been initialized.",)  # every start on a machine without a GPU says so
 
@@ -40,6 +42,11 @@ def warm_up_step(log: str) -> str:
     """
     steps = _WARM_UP.findall(log)
     return "warming up {} with {}".format(*steps[-1]) if steps else "loading its models"
+
+
+def is_answering(log: str) -> bool:
+    """Whether all models are loaded, and requests are listened for."""
+    return _LISTENING in log
 
 
 def _unquoted(text: str) -> str:

@@ -5,26 +5,33 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from gdino_core.errors import ConfigError, ServerError
 
 HOST: Final = "127.0.0.1"
+ALL_ADDRESSES: Final = "0.0.0.0"
+_VARIABLES: Final = ("GRPC_PORT", "HTTP_PORT", "METRICS_PORT")
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerPorts:
-    """Three different TCP ports on loopback.
+    """Different TCP ports.
+
+    Attributes:
+        grpc: of the service that clients ask.
+        http: of the same service over HTTP; None: it is not served.
+        metrics: for Prometheus.
 
     Raises:
         ConfigError: one is out of range, or two are the same.
     """
 
     grpc: int = 8001
-    http: int = 8000
+    http: int | None = None
     metrics: int = 8002
 
     def __post_init__(self) -> None:
@@ -32,21 +39,20 @@ class ServerPorts:
         for variable, port in self.by_variable().items():
             if not 1 <= port <= 65535:
                 raise ConfigError(f"{variable} is {port}", fix="give a port from 1 to 65535")
-        if len(set(astuple(self))) < 3:
-            raise ConfigError(
-                f"two of GRPC_PORT {self.grpc}, HTTP_PORT {self.http} and METRICS_PORT {self.metrics} are the same",
-                fix="give three different ports",
-            )
+        ports = self.by_variable()
+        if len(set(ports.values())) < len(ports):
+            told = ", ".join(f"{variable} {port}" for variable, port in ports.items())
+            raise ConfigError(f"two of {told} are the same", fix="give different ports")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read GRPC_PORT, HTTP_PORT and METRICS_PORT; what is not set has its default.
+        """Read GRPC_PORT, HTTP_PORT and METRICS_PORT; what is not set has its default, for HTTP none.
 
         Raises:
             ConfigError: one is no port, or two are the same.
         """
         ports: dict[str, int] = {}
-        for variable in cls().by_variable():
+        for variable in _VARIABLES:
             if text := environment.get(variable):
                 if not (text.isascii() and text.isdigit()):
                     raise ConfigError(f"{variable} is {text!r}", fix="give a port from 1 to 65535")
@@ -57,11 +63,11 @@ class ServerPorts:
     def unused(cls) -> Self:
         """Choose ports that nothing listens on now."""
         with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+            sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
             for each in sockets:
                 each.bind((HOST, 0))
-            grpc, http, metrics = (each.getsockname()[1] for each in sockets)
-        return cls(grpc=grpc, http=http, metrics=metrics)
+            grpc, metrics = (each.getsockname()[1] for each in sockets)
+        return cls(grpc=grpc, metrics=metrics)
 
     @classmethod
     def given_or_unused(cls, environment: Mapping[str, str]) -> Self:
@@ -69,12 +75,13 @@ class ServerPorts:
 
         For servers that come and go, such as the demo's: they need not wait for anybody's port.
         """
-        named = any(environment.get(variable) for variable in cls().by_variable())
+        named = any(environment.get(variable) for variable in _VARIABLES)
         return cls.from_environment(environment) if named else cls.unused()
 
     def by_variable(self) -> dict[str, int]:
-        """Ports by the environment variable that changes each."""
-        return {"GRPC_PORT": self.grpc, "HTTP_PORT": self.http, "METRICS_PORT": self.metrics}
+        """Those that are served, by the environment variable that changes each."""
+        ports = zip(_VARIABLES, (self.grpc, self.http, self.metrics), strict=True)
+        return {variable: port for variable, port in ports if port is not None}
 
     def check_unused(self) -> None:
         """Refuse ports that are taken.
@@ -90,6 +97,11 @@ class ServerPorts:
                     probe.bind((HOST, port))
                 except OSError as error:
                     raise _port_error(variable, port, error) from error
+
+
+def host_port(address: str, port: int) -> str:
+    """Where this machine reaches what listens on an address and a port."""
+    return f"{HOST if address == ALL_ADDRESSES else address}:{port}"
 
 
 def listener_of(port: int) -> str:

@@ -11,7 +11,9 @@ picture     a path, bytes, a Pillow picture or an array -> the bytes that are se
 prompt      a caption or labels -> the texts that are sent
 tensors     those bytes and texts -> the tensors of a request, the answer's tensors -> Detections
 shared_memory  pixels for a server on the same host
-connection  the gRPC channel; every failure of it is one of the errors below
+credentials TLS and the API key
+channel     the gRPC channel
+connection  its calls; every failure of them is one of the errors below
 draw        Detections -> a picture with boxes
 cli         the command `gdino`
 
@@ -19,12 +21,15 @@ Needs tritonclient[grpc], numpy and Pillow, and of gdino_core only what the stan
 """
 
 from gdino_client.client import Client
+from gdino_client.credentials import Credentials
 from gdino_client.detections import Detection, Detections
 from gdino_client.draw import draw_detections
 from gdino_client.picture import ImageSource
 from gdino_client.status import ModelStatus, ServerStatus
 from gdino_core.errors import (
+    AccessDenied,
     ClientError,
+    ConfigError,
     DeadlineExceeded,
     GdinoError,
     ImageError,
@@ -37,8 +42,11 @@ from gdino_core.errors import (
 )
 
 __all__ = [
+    "AccessDenied",
     "Client",
     "ClientError",
+    "ConfigError",
+    "Credentials",
     "DeadlineExceeded",
     "Detection",
     "Detections",

@@ -18,6 +18,7 @@ examples:
   gdino detect picture.jpg --prompt "cat ." --json - | jq .detections
   gdino detect scan.tif --label cat --label dog --raw
   gdino status --url 10.0.0.7:8001
+  gdino detect picture.jpg --label cat --url host:8443 --tls-ca ca.pem --api-key file:inference.key
 
 exit codes:
   0    everything that was asked for was done
@@ -34,8 +35,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse a command line, by default this process's; exits with 2 and a message if it is wrong.
 
     Returns:
-        `command` ("detect" or "status"), `url`, `timeout`; of detect also `pictures`, `prompt` or `labels`,
-        the options, `raw`, `json`, and `save_as`: for each picture the path of its annotated copy, or None.
+        `command` ("detect" or "status"), `url`, `timeout`, the TLS files, `api_key` (where it is); of detect also
+        `pictures`, `prompt` or `labels`, the options, `raw`, `json`, and `save_as`: for each picture the path of its
+        annotated copy, or None.
     """
     parser = argparse.ArgumentParser(
         prog="gdino",
@@ -144,7 +146,34 @@ def _add_server(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="SECONDS",
         help="how long to wait for an answer (default %(default)g)",
     )
+    _add_credentials(parser)
     return server
+
+
+def _add_credentials(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a server that asks for TLS or a key")
+    group.add_argument("--tls-ca", type=Path, metavar="FILE", help="authorities that its certificate may come from")
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate of this client (mutual TLS)")
+    group.add_argument(
+        "--tls-key", type=Path, metavar="FILE", help="private key of --tls-cert; nobody else may open it"
+    )
+    group.add_argument(
+        "--tls-name", default="", metavar="NAME", help="name in its certificate, if not the host of --url"
+    )
+    group.add_argument(
+        "--api-key",
+        type=_key_source,
+        metavar="file:PATH|env:NAME",
+        help="where the key is, never the key itself: all users of a machine see each other's command lines",
+    )
+
+
+def _key_source(text: str) -> tuple[str, str]:
+    kind, _, place = text.partition(":")
+    if kind not in ("file", "env") or not place:
+        # What was given may be the key: it is not shown, in a log for example.
+        raise argparse.ArgumentTypeError("write file:PATH or env:NAME, where the key is, and not the key itself")
+    return kind, place
 
 
 def _save_as(

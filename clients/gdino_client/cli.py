@@ -11,12 +11,14 @@ from typing import Any
 
 from gdino_client.arguments import parse_arguments
 from gdino_client.client import Client
+from gdino_client.credentials import Credentials
 from gdino_client.detections import Detections
 from gdino_client.draw import draw_detections
 from gdino_client.picture import decode_upright, read_picture
 from gdino_client.table import detections_table, status_table
+from gdino_core.api_keys import read_key_file
 from gdino_core.contract import MODEL_GROUNDING_DINO
-from gdino_core.errors import GdinoError, ImageError, InputError, RequestRejected, ServerUnavailable
+from gdino_core.errors import ConfigError, GdinoError, ImageError, InputError, RequestRejected, ServerUnavailable
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -38,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         is_raw = arguments.command == "detect" and arguments.raw
-        with Client(arguments.url, timeout_s=arguments.timeout, shared_memory=is_raw) as client:
+        with Client(
+            arguments.url,
+            timeout_s=arguments.timeout,
+            shared_memory=is_raw,
+            credentials=_credentials(arguments),
+        ) as client:
             code = print_status(client, arguments.url) if arguments.command == "status" else _detect(client, arguments)
         sys.stdout.flush()
     except GdinoError as error:
@@ -98,6 +105,21 @@ def print_status(client: Client, url: str) -> int:
     print(status_table(url, status))
     ready = any(model.name == MODEL_GROUNDING_DINO and model.ready for model in status.models)
     return EXIT_OK if ready else EXIT_FAILED
+
+
+def _credentials(arguments: Namespace) -> Credentials:
+    kind, place = arguments.api_key or ("", "")
+    if kind == "env" and place not in os.environ:
+        raise ConfigError(
+            f"--api-key names the variable {place}, which is not set", fix=f"export {place}, or use file:"
+        )
+    return Credentials(
+        tls_ca=arguments.tls_ca,
+        tls_cert=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        tls_name=arguments.tls_name,
+        api_key=read_key_file(Path(place)) if kind == "file" else os.environ.get(place, ""),
+    )
 
 
 def _detect(client: Client, arguments: Namespace) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from gdino_client.connection import Connection
+from gdino_client.credentials import Credentials
 from gdino_client.detections import Detections
 from gdino_client.picture import ImageSource, encode_picture, pixels_of, upright_hw
 from gdino_client.prompt import parse_prompt
@@ -32,9 +33,10 @@ class Client:
         timeout_s: seconds to wait for an answer, unless a call says otherwise.
         shared_memory: hand the pixels of arrays and Pillow pictures over in shared memory, to a server on the same
             host. Without it they are sent as PNG.
+        credentials: TLS and the API key, for a server that asks for them; None: plain text without a key.
 
     Raises:
-        ConfigError: `url` is not HOST:PORT.
+        ConfigError: `url` is not HOST:PORT, or a key would cross the network in plain text.
 
     Example:
         >>> with Client() as client:
@@ -42,9 +44,14 @@ class Client:
     """
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, timeout_s: float = DEFAULT_TIMEOUT_S, shared_memory: bool = False
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        shared_memory: bool = False,
+        credentials: Credentials | None = None,
     ) -> None:
-        self._connection = Connection(url)
+        self._connection = Connection(url, credentials or Credentials())
         self._shared_memory = shared_memory
         self._timeout_s = timeout_s
         self._contract_checked = False
@@ -87,6 +94,7 @@ class Client:
             PromptError: the prompt is empty, or not text.
             ThresholdError: `max_detections` is beyond 32 bits.
             RequestRejected: the server refuses the picture, the prompt or a threshold, and says why.
+            AccessDenied: the server asks for another key.
             ServerUnavailable: nothing answers, or the server is too busy.
             ModelUnavailable: the server does not have the model, or speaks another version of the contract.
             DeadlineExceeded: the answer took too long.
@@ -116,9 +124,10 @@ class Client:
         return read_detections(result, asked, upright_hw(data))
 
     def status(self, *, timeout_s: float | None = None) -> ServerStatus:
-        """Return the server's name, version, readiness and models.
+        """Return the server's name, version, readiness and models; of one that shows no list, the model to ask.
 
         Raises:
+            AccessDenied: the server asks for another key.
             ServerUnavailable: nothing answers.
             DeadlineExceeded: the answer took too long.
         """

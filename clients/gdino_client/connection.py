@@ -7,14 +7,16 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
+from tritonclient.grpc import InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
+from gdino_client.channel import open_channel
+from gdino_client.credentials import Credentials
 from gdino_client.shared_memory import SharedPixels
 from gdino_client.status import ModelStatus, ServerStatus
-from gdino_core.contract import PRIORITY_BULK, PRIORITY_INTERACTIVE
+from gdino_core.contract import MODEL_GROUNDING_DINO, PRIORITY_BULK, PRIORITY_INTERACTIVE
 from gdino_core.errors import (
-    ConfigError,
+    AccessDenied,
     DeadlineExceeded,
     GdinoError,
     ModelUnavailable,
@@ -25,8 +27,6 @@ from gdino_core.errors import (
 
 START_COMMAND: Final = "make serve PROFILE=demo-cpu"
 
-_HOST_PORT: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
-_LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|\[::1\]")
 _PROBE_TIMEOUT_S: Final = 2.0
 # Triton puts these in front of what a step says.
 _PREFIXES: Final = re.compile(r"^(in ensemble '[^']*', |\[request id: [^\]]*\] )+")
@@ -37,14 +37,16 @@ class Connection:
 
     Args:
         url: HOST:PORT of the server's gRPC service.
+        credentials: of this client.
 
     Raises:
-        ConfigError: `url` is not HOST:PORT.
+        ConfigError: `url` is not HOST:PORT, or a key would cross the network in plain text.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, credentials: Credentials) -> None:
         self.url = url
-        self._triton = InferenceServerClient(url, channel_args=_channel_options(url))
+        self._credentials = credentials
+        self._triton = open_channel(url, credentials)
         self._pixels = SharedPixels(self._triton, url)
 
     def close(self) -> None:
@@ -99,8 +101,19 @@ class Connection:
                 name=metadata.name,
                 version=metadata.version,
                 ready=self._triton.is_server_ready(client_timeout=timeout_s),
-                models=self._models(timeout_s),
+                models=self._models_shown(timeout_s),
             )
+
+    def _models_shown(self, timeout_s: float) -> tuple[ModelStatus, ...]:
+        """All models; where the list is for those alone who control the server, the one that clients ask."""
+        try:
+            return self._models(timeout_s)
+        except InferenceServerException as error:
+            if not (_is_denied(error) or _code(error) == "UNIMPLEMENTED"):
+                raise
+        is_ready = self._triton.is_model_ready(MODEL_GROUNDING_DINO, client_timeout=timeout_s)
+        state = "READY" if is_ready else "UNAVAILABLE"
+        return (ModelStatus(name=MODEL_GROUNDING_DINO, version="", state=state, reason=""),)
 
     def _models(self, timeout_s: float) -> tuple[ModelStatus, ...]:
         index = self._triton.get_model_repository_index(client_timeout=timeout_s)
@@ -118,8 +131,10 @@ class Connection:
             raise self._translate(error, timeout_s) from error
 
     def _translate(self, error: InferenceServerException, timeout_s: float) -> GdinoError:
-        code = str(error.status()).removeprefix("StatusCode.")
+        code = _code(error)
         message, fix = _sentence_and_fix(error.message() or "")
+        if _is_denied(error):
+            return self._denied()
         if code == "DEADLINE_EXCEEDED":
             return DeadlineExceeded(
                 f"no answer from {self.url} within {timeout_s:g} s",
@@ -145,6 +160,17 @@ class Connection:
             f"the server at {self.url} failed ({code}): {message}", fix=fix or "the server's log says more"
         )
 
+    def _denied(self) -> GdinoError:
+        if self._credentials.api_key:
+            return AccessDenied(
+                f"the server at {self.url} does not let this client's API key do that",
+                fix="ask who runs it for the right key; shared memory may take a key of its own",
+            )
+        return AccessDenied(
+            f"the server at {self.url} asks for an API key",
+            fix="give one: --api-key file:PATH or env:NAME, Credentials(api_key=...)",
+        )
+
     def _unavailable(self, message: str) -> GdinoError:
         # gRPC says UNAVAILABLE when nothing listens, and Triton when its queue is full or it is stopping.
         try:
@@ -155,11 +181,13 @@ class Connection:
             return ServerUnavailable(
                 f"the server at {self.url} takes no more requests now: {message}", fix="send it again later"
             )
-        return ServerUnavailable(
-            # The last of gRPC's clauses, such as "Connection refused", is the cause.
-            f"no Triton server answers at {self.url} ({message.rpartition(': ')[2].rstrip(']')})",
-            fix=f"start one with `{START_COMMAND}`, or give the address of its gRPC service",
-        )
+        # The last of gRPC's clauses, such as "Connection refused", is the cause.
+        cause = message.rpartition(": ")[2].rstrip("]")
+        fix = f"start one with `{START_COMMAND}`, or give the address of its gRPC service"
+        if "refused" not in cause:  # something listens, and hangs up: as with a client that does not speak its TLS
+            needs = "another --tls-ca, or --tls-cert" if self._credentials.tls_ca else "--tls-ca"
+            fix += f"; one with TLS may ask for {needs}"
+        return ServerUnavailable(f"no Triton server answers at {self.url} ({cause})", fix=fix)
 
     def _model_unavailable(self, message: str) -> GdinoError:
         try:
@@ -179,6 +207,15 @@ class Connection:
         )
 
 
+def _code(error: InferenceServerException) -> str:
+    return str(error.status()).removeprefix("StatusCode.")
+
+
+def _is_denied(error: InferenceServerException) -> bool:
+    # Triton says UNAVAILABLE of a protocol that asks for another key, a gateway what gRPC has for it.
+    return _code(error) in ("UNAUTHENTICATED", "PERMISSION_DENIED") or "protocol is restricted" in str(error.message())
+
+
 def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
@@ -187,28 +224,3 @@ def _sentence_and_fix(message: str) -> tuple[str, str]:
     # Our models send str(GdinoError); see there.
     sentence, _, fix = _PREFIXES.sub("", message).partition("\n  fix: ")
     return sentence, fix
-
-
-def _channel_options(url: str) -> list[tuple[str, int]]:
-    match = _HOST_PORT.fullmatch(url)
-    if not match or not 1 <= int(match["port"]) <= 65535:
-        raise ConfigError(
-            f"the server's address is {url!r}, not HOST:PORT",
-            fix="give host and gRPC port without http://, such as 127.0.0.1:8001",
-        )
-    options = [
-        # No limit of gRPC's: the server has one on pictures, and says what it is.
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_receive_message_length", -1),
-        # Notices a peer that vanished. Triton bears two pings without data between, and no more are sent.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.max_pings_without_data", 2),
-        # A server that comes back is found within a second, not within gRPC's two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 1_000),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-    ]
-    if _LOOPBACK.fullmatch(match["host"]):
-        options.append(("grpc.enable_http_proxy", 0))  # gRPC would ask $http_proxy for this very machine
-    return options

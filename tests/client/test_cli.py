@@ -213,6 +213,20 @@ def test_status_lists_models_and_is_ready_when_the_public_model_is(
 
 def test_the_examples_of_the_help_are_command_lines_that_parse(folder: Path) -> None:
     lines = [line.strip() for line in arguments.__dict__["_EPILOG"].splitlines() if line.startswith("  gdino ")]
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         arguments.parse_arguments(shlex.split(line.partition("|")[0])[1:])
+
+
+def test_a_key_on_the_command_line_is_refused_and_not_repeated(folder: Path, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["status", "--api-key", "qPzT8vJY3nH0sWmXk5bLrD1cF7gA9eU2"])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert "where the key is, and not the key itself" in err
+    assert "qPzT8" not in err
+
+
+def test_a_key_in_a_variable_that_is_not_set_is_told_by_its_name(folder: Path, capsys: Capture) -> None:
+    assert main(["status", "--api-key", "env:GDINO_NO_SUCH_KEY"]) == 1
+    assert "--api-key names the variable GDINO_NO_SUCH_KEY, which is not set" in capsys.readouterr().err

@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from gdino_build.deployment.server_record import find_server
+from gdino_build.profile import load_profile
+from gdino_build.security.access import open_access
+from gdino_build.security.certificates import make_certificates
+from gdino_build.security.keys import make_keys
 from gdino_build.server_ports import ServerPorts
-from gdino_client import Client
+from gdino_client import Client, ServerUnavailable
 
 pytestmark = pytest.mark.server
 
@@ -28,6 +32,12 @@ weights = []
 mirror = ""
 file = ""
 copies = "one"
+
+[security]
+tls_cert = "{folder}/server.pem"
+tls_key = "{folder}/server.key"
+inference_key = "{folder}/inference.key"
+probe_ca = "{folder}/ca.pem"
 """
 
 
@@ -67,7 +77,9 @@ class Command:
 def command(tmp_path: Path) -> Iterator[Command]:
     ports = ServerPorts.unused().by_variable()
     config = tmp_path / f"deploy-test-{os.getpid()}.toml"
-    config.write_text(CONFIG)
+    make_certificates(tmp_path, ["127.0.0.1"])
+    make_keys(tmp_path)
+    config.write_text(CONFIG.format(folder=tmp_path))
     one = Command(config, os.environ | {name: str(port) for name, port in ports.items()})
     yield one
     one.run("undeploy")
@@ -83,10 +95,12 @@ def test_a_deployment_killed_at_any_step_ends_the_same_when_it_is_run_again(comm
     ]
     assert re.search(r"\d objects in demo/samples/1-landscape\.jpg: purple circle, yellow star", text), text
     [url] = re.findall(r"^gRPC +(\S+)$", text, re.MULTILINE)
-    with Client(url) as client:
+    with Client(url, credentials=open_access(load_profile(str(command.config)).security).credentials) as client:
         assert {one.label for one in client.detect(PICTURE, ["yellow star", "purple circle"])} == {
             *("yellow star", "purple circle")
         }
+    with Client(url) as stranger, pytest.raises(ServerUnavailable, match="no Triton server answers"):
+        stranger.status()
     first = find_server(command.folder)
 
     again = command.run("deploy")  # has nothing to do but to ask

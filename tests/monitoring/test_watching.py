@@ -40,7 +40,7 @@ def watched(prometheus_program: Path, tmp_path_factory: pytest.TempPathFactory) 
         config = write_config(folder / "config", server.ports.metrics, interval_s=1)
         rules = config.parent / "rules" / "alerts.yml"
         rules.write_text(re.sub(r"for: \w+", "for: 2s", rules.read_text()))
-        port = ServerPorts.unused().http
+        port = ServerPorts.unused().metrics
         with running_prometheus(prometheus_program, config, folder / "data", port) as prometheus:
             yield Watched(server, prometheus)
 

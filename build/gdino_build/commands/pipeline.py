@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdino_build.checkpoint import weights_files
+from gdino_build.commands.security import add_security, security_of
 from gdino_build.commands.stage import (
     WEIGHTS_FILE_NAME,
     Commands,
@@ -47,7 +48,8 @@ def register(commands: Commands) -> None:
     _add_tensorrt(add_stage(commands, "engines", _engines, "graphs of the profile's precision to TensorRT plans"))
     text = "model_repository/ sources and engines to a Triton model repository"
     add_stage(commands, "assemble", _assemble, text)
-    add_stage(commands, "serve", _serve, "serve the repository in the foreground")
+    serve = add_stage(commands, "serve", _serve, "serve the repository in the foreground")
+    add_security(serve)
 
 
 def _add_tensorrt(stage: argparse.ArgumentParser) -> None:
@@ -252,6 +254,7 @@ def _engines_of(profile: Profile, folder: Path) -> "Engines":
 def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
     from gdino_build.deployment.server_record import recorded_server
     from gdino_build.engine import sha256_of
+    from gdino_build.security.access import open_access
     from gdino_build.serve import DRAIN_TIMEOUT_S, serve
     from gdino_build.server_ports import ServerPorts
     from gdino_core.manifest import MANIFEST_FILE_NAME
@@ -265,10 +268,14 @@ def _serve(profile: Profile, arguments: argparse.Namespace) -> None:
     manifest = folder / "repository" / MANIFEST_FILE_NAME
     check_files([manifest])
     ports = ServerPorts.from_environment(os.environ)
+    settings = security_of(profile, arguments)
+    for exposure in settings.exposures():
+        print(f"accepted, because {settings.accept_exposed}: {exposure}")
     with recorded_server(folder, sha256_of(manifest), ports):
         serve(
             folder / "repository",
             ports=ports,
+            access=open_access(settings),
             log_file=folder / "server.log",
             cache_bytes=profile.serving.cache_mib << 20,
             drain_timeout_s=max(DRAIN_TIMEOUT_S, profile.serving.queue_timeout_ms / 1000),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdino_build.profile import load_profile, read_tables
+from gdino_build.security.settings import SecuritySettings
 from gdino_build.toml_tables import check_table
 from gdino_build.weights.sources import SOURCE_NAMES
 from gdino_core.errors import ConfigError
@@ -25,6 +26,7 @@ class DeploySettings:
         weights: sources to try, in this order; none where the checkpoint is there already.
         mirror: URL of a folder; "" for none.
         file: the weights, brought by other means; "" for none.
+        security: where the server listens, and whom it answers.
     """
 
     profile: str
@@ -34,6 +36,7 @@ class DeploySettings:
     weights: Sequence[str]
     mirror: str
     file: str
+    security: SecuritySettings
 
 
 def load_deploy_settings(config: Path) -> DeploySettings:
@@ -68,4 +71,5 @@ def load_deploy_settings(config: Path) -> DeploySettings:
         weights=sources,
         mirror=table["mirror"],
         file=table["file"],
+        security=profile.security,
     )

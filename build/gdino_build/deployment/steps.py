@@ -24,8 +24,9 @@ from gdino_build.doctor.compatibility import load_compatibility
 from gdino_build.doctor.diagnosis import BLOCKS, diagnose
 from gdino_build.engine import sha256_of
 from gdino_build.readiness import START_TIMEOUT_S, is_ready
-from gdino_build.serve import DRAIN_TIMEOUT_S
-from gdino_build.server_ports import HOST
+from gdino_build.security.access import open_access
+from gdino_build.serve import DRAIN_TIMEOUT_S, listeners
+from gdino_build.server_ports import host_port
 from gdino_build.whole_file import write_json
 from gdino_client import Client
 from gdino_core import contract
@@ -139,12 +140,13 @@ def serve(deployment: Deployment) -> str:
 
 def wait_ready(deployment: Deployment) -> str:
     """Wait until all models are loaded and warmed up."""
+    credentials = open_access(deployment.settings.security).credentials
     started = time.monotonic()
     while True:
         running = find_server(deployment.folder)
         if running is None:
             raise _did_not_start(deployment)
-        if is_ready(running.ports.http):
+        if is_ready(_grpc_url(deployment, running), credentials):
             return f"after {time.monotonic() - started:.0f} s"
         if time.monotonic() - started > 2 * START_TIMEOUT_S:
             raise _did_not_start(deployment)
@@ -154,7 +156,8 @@ def wait_ready(deployment: Deployment) -> str:
 
 def detect(deployment: Deployment) -> str:
     """Ask for what is in a picture, as a client would."""
-    with Client(f"{HOST}:{_running(deployment).ports.grpc}") as client:
+    credentials = open_access(deployment.settings.security).credentials
+    with Client(_grpc_url(deployment, _running(deployment)), credentials=credentials) as client:
         found = client.detect(SMOKE_PICTURE, list(SMOKE_LABELS), timeout_s=START_TIMEOUT_S)
     labels = sorted({one.label for one in found})
     if deployment.settings.model == "demo" and labels != sorted(SMOKE_LABELS):
@@ -167,7 +170,8 @@ def detect(deployment: Deployment) -> str:
 
 def read_metrics(deployment: Deployment) -> str:
     """Read the metrics, in which that request must be counted."""
-    url = f"http://{HOST}:{_running(deployment).ports.metrics}/metrics"
+    where = host_port(deployment.settings.security.metrics_address, _running(deployment).ports.metrics)
+    url = f"http://{where}/metrics"
     with urllib.request.urlopen(url, timeout=10) as answer:
         counts = dict(_SUCCESSES.findall(answer.read().decode("utf-8")))
     answered = int(counts.get(contract.MODEL_GROUNDING_DINO, "0"))
@@ -190,12 +194,9 @@ STEPS: Final[Sequence[tuple[str, Callable[[Deployment], str]]]] = (
 
 def server_urls(deployment: Deployment) -> dict[str, str]:
     """Where the server is, by what is there."""
-    ports = _running(deployment).ports
-    return {
-        "gRPC": f"{HOST}:{ports.grpc}",
-        "HTTP": f"http://{HOST}:{ports.http}",
-        "metrics": f"http://{HOST}:{ports.metrics}/metrics",
-    }
+    found = listeners(deployment.settings.security, _running(deployment).ports)
+    urls = {"gRPC": found["grpc"], "metrics": f"http://{found['metrics']}/metrics"}
+    return urls | ({"HTTP": f"http://{found['http']}"} if "http" in found else {})
 
 
 def stop_server(folder: Path, progress: Callable[[str], None]) -> ServerRecord | None:
@@ -216,6 +217,10 @@ def stop_server(folder: Path, progress: Callable[[str], None]) -> ServerRecord |
         progress(f"process {running.pid} answers what it accepted")
         time.sleep(_POLL_S)
     return running
+
+
+def _grpc_url(deployment: Deployment, running: ServerRecord) -> str:
+    return host_port(deployment.settings.security.address, running.ports.grpc)
 
 
 def _running(deployment: Deployment) -> ServerRecord:

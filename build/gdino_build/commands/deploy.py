@@ -71,6 +71,6 @@ def _undeploy(arguments: argparse.Namespace) -> None:
     from gdino_build.deployment.steps import stop_server
 
     settings = load_deploy_settings(arguments.config)
-    stopped = stop_server(arguments.out / settings.profile, show_line)
+    stopped = stop_server(settings, arguments.out / settings.profile, show_line)
     show_line("")
-    print(f"stopped process {stopped.pid}" if stopped else f"no server of {arguments.config} runs")
+    print(f"stopped {stopped}" if stopped else f"no server of {arguments.config} runs")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gdino_core.errors import ServerError
@@ -42,7 +42,13 @@ def alone(folder: Path, progress: Callable[[str], None]) -> Iterator[int]:
         yield lock.fileno()
 
 
-def run_command(command: Sequence[str], log_file: Path, lock: int, progress: Callable[[str], None]) -> None:
+def run_command(
+    command: Sequence[str],
+    log_file: Path,
+    lock: int,
+    progress: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run a command to its end.
 
     Args:
@@ -50,6 +56,7 @@ def run_command(command: Sequence[str], log_file: Path, lock: int, progress: Cal
         log_file: gets what it prints; emptied first.
         lock: file descriptor from `alone`.
         progress: called several times a second with its last line.
+        environment: its variables; None: those of this program.
 
     Raises:
         ServerError: it failed; its last lines are in the message.
@@ -57,7 +64,12 @@ def run_command(command: Sequence[str], log_file: Path, lock: int, progress: Cal
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock]
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],
+            env=environment,
         )
         try:
             while process.poll() is None:

@@ -23,14 +23,18 @@ class ServerRecord:
     """A server that runs or is starting.
 
     Attributes:
-        pid: of the program that serves, which SIGTERM stops.
+        pid: of the program that serves, which SIGTERM stops; None for a container.
         manifest_sha256: of what it serves.
         ports: that it listens on.
     """
 
-    pid: int
+    pid: int | None
     manifest_sha256: str
     ports: ServerPorts
+
+    def __str__(self) -> str:
+        """The program or container."""
+        return "the container" if self.pid is None else f"process {self.pid}"
 
 
 @contextlib.contextmanager

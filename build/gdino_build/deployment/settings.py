@@ -10,7 +10,8 @@ from gdino_build.toml_tables import check_table
 from gdino_build.weights.sources import SOURCE_NAMES
 from gdino_core.errors import ConfigError
 
-_TYPES = {"model": str, "weights": list, "mirror": str, "file": str, "copies": str}
+_TYPES = {"model": str, "weights": list, "mirror": str, "file": str, "copies": str, "way": str}
+_WAYS = ("bare", "docker")
 _MODELS = ("demo", "swint", "swinb")
 
 
@@ -21,6 +22,7 @@ class DeploySettings:
     Attributes:
         profile: name of the profile, and of its folder below out/.
         config: the file itself, which is the profile too.
+        way: "bare" for the embedded server, "docker" for the containers of docker/compose.yaml.
         model: "demo", "swint" or "swinb": which weights, and what the smoke test expects.
         checkpoint: where the weights lie or come to lie.
         weights: sources to try, in this order; none where the checkpoint is there already.
@@ -31,6 +33,7 @@ class DeploySettings:
 
     profile: str
     config: Path
+    way: str
     model: str
     checkpoint: Path
     weights: Sequence[str]
@@ -48,12 +51,19 @@ def load_deploy_settings(config: Path) -> DeploySettings:
     if not config.is_file():
         raise ConfigError(f"there is no {config}", fix="make plan writes one (ANSWERS=cpu needs no answers)")
     profile = load_profile(str(config))
-    table = read_tables(str(config)).get("deploy", {})
+    table = {"way": "bare", **read_tables(str(config)).get("deploy", {})}
     check_table("deploy", table, _TYPES)
     if table["model"] not in _MODELS:
         raise ConfigError(f"[deploy] model is {table['model']!r}", fix=f"choose one of {', '.join(_MODELS)}")
     if unknown := [name for name in table["weights"] if name not in SOURCE_NAMES]:
         raise ConfigError(f"[deploy] weights has {unknown[0]!r}", fix=f"choose from {', '.join(SOURCE_NAMES)}")
+    if table["way"] not in _WAYS:
+        raise ConfigError(f"[deploy] way is {table['way']!r}", fix=f"choose one of {', '.join(_WAYS)}")
+    if table["way"] == "docker" and profile.security != SecuritySettings():
+        raise ConfigError(
+            '[security] is set, and [deploy] way is "docker", whose server listens on loopback alone',
+            fix="put docker/gateway before it, which has TLS and keys; or remove [security]",
+        )
     if profile.runtime != "openvino":
         raise ConfigError(
             f"{config} is for {profile.runtime}, and make deploy serves CPU profiles only",
@@ -66,6 +76,7 @@ def load_deploy_settings(config: Path) -> DeploySettings:
     return DeploySettings(
         profile=profile.name,
         config=config,
+        way=table["way"],
         model=table["model"],
         checkpoint=profile.checkpoint,
         weights=sources,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from gdino_build.deployment.command_line import GDINO_BUILD, last_line, last_lines, run_command
+from gdino_build.deployment.compose_server import check_docker, find_containers, start_containers, stop_containers
 from gdino_build.deployment.server_record import ServerRecord, find_server
 from gdino_build.deployment.settings import DeploySettings
 from gdino_build.doctor.collect import collect_facts
@@ -26,7 +27,7 @@ from gdino_build.engine import sha256_of
 from gdino_build.readiness import START_TIMEOUT_S, is_ready
 from gdino_build.security.access import open_access
 from gdino_build.serve import DRAIN_TIMEOUT_S, listeners
-from gdino_build.server_ports import host_port
+from gdino_build.server_ports import HOST, ServerPorts, host_port
 from gdino_build.whole_file import write_json
 from gdino_client import Client
 from gdino_core import contract
@@ -75,6 +76,8 @@ class Deployment:
 
 def check_machine(deployment: Deployment) -> str:
     """Refuse a machine that cannot serve."""
+    if deployment.settings.way == "docker":
+        check_docker()
     findings = diagnose(collect_facts(Path(), deployment.environment), load_compatibility())
     for finding in findings:
         if finding.weight == BLOCKS:
@@ -118,11 +121,15 @@ def verify(deployment: Deployment) -> str:
 
 def serve(deployment: Deployment) -> str:
     """Start the server in the background, unless one serves this build already; one of another build makes way."""
-    running = find_server(deployment.folder)
+    running = _find(deployment)
     if running is not None and running.manifest_sha256 == deployment.manifest_sha256:
-        return f"one runs, process {running.pid}"
+        return f"one runs, {running}"
+    if deployment.settings.way == "docker":
+        ports = ServerPorts.from_environment(os.environ)
+        start_containers(deployment.folder, deployment.manifest_sha256, ports, deployment.lock, deployment.progress)
+        return "server, Prometheus and Grafana are healthy"
     if running is not None:
-        stop_server(deployment.folder, deployment.progress)
+        stop_server(deployment.settings, deployment.folder, deployment.progress)
     output = _serve_output(deployment)
     output.parent.mkdir(parents=True, exist_ok=True)
     command = [*GDINO_BUILD, "serve", "--profile", str(deployment.settings.config)]
@@ -135,7 +142,7 @@ def serve(deployment: Deployment) -> str:
         if process.poll() is not None:
             raise _did_not_start(deployment)
         time.sleep(_POLL_S)
-    return f"process {found.pid}"
+    return str(found)
 
 
 def wait_ready(deployment: Deployment) -> str:
@@ -143,7 +150,7 @@ def wait_ready(deployment: Deployment) -> str:
     credentials = open_access(deployment.settings.security).credentials
     started = time.monotonic()
     while True:
-        running = find_server(deployment.folder)
+        running = _find(deployment)
         if running is None:
             raise _did_not_start(deployment)
         if is_ready(_grpc_url(deployment, running), credentials):
@@ -196,25 +203,30 @@ def server_urls(deployment: Deployment) -> dict[str, str]:
     """Where the server is, by what is there."""
     found = listeners(deployment.settings.security, _running(deployment).ports)
     urls = {"gRPC": found["grpc"], "metrics": f"http://{found['metrics']}/metrics"}
+    if deployment.settings.way == "docker":
+        urls["Prometheus"] = f"http://{HOST}:{os.environ.get('PROMETHEUS_PORT', '9090')}"
+        urls["Grafana"] = f"http://{HOST}:{os.environ.get('GRAFANA_PORT', '3000')}, user admin"
     return urls | ({"HTTP": f"http://{found['http']}"} if "http" in found else {})
 
 
-def stop_server(folder: Path, progress: Callable[[str], None]) -> ServerRecord | None:
-    """Stop the server of a profile after it has answered what it accepted; returns which it was.
+def stop_server(settings: DeploySettings, folder: Path, progress: Callable[[str], None]) -> ServerRecord | None:
+    """Stop the server of a deployment after it has answered what it accepted; returns which it was.
 
     Raises:
         ServerError: it does not stop.
     """
+    if settings.way == "docker":
+        return stop_containers(folder)
     running = find_server(folder)
-    if running is None:
+    if running is None or running.pid is None:
         return None
     with contextlib.suppress(ProcessLookupError):
         os.kill(running.pid, signal.SIGTERM)
     started = time.monotonic()
     while find_server(folder) is not None:
         if time.monotonic() - started > DRAIN_TIMEOUT_S + START_TIMEOUT_S:
-            raise ServerError(f"process {running.pid} does not stop", fix=f"kill {running.pid}, and try again")
-        progress(f"process {running.pid} answers what it accepted")
+            raise ServerError(f"{running} does not stop", fix=f"kill {running.pid}, and try again")
+        progress(f"{running} answers what it accepted")
         time.sleep(_POLL_S)
     return running
 
@@ -223,8 +235,13 @@ def _grpc_url(deployment: Deployment, running: ServerRecord) -> str:
     return host_port(deployment.settings.security.address, running.ports.grpc)
 
 
+def _find(deployment: Deployment) -> ServerRecord | None:
+    find = find_containers if deployment.settings.way == "docker" else find_server
+    return find(deployment.folder)
+
+
 def _running(deployment: Deployment) -> ServerRecord:
-    running = find_server(deployment.folder)
+    running = _find(deployment)
     if running is None:
         raise _did_not_start(deployment)
     return running

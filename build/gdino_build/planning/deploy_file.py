@@ -37,6 +37,7 @@ def format_deploy_file(answers: Answers, decisions: Mapping[str, Decision]) -> s
     lines += ["", "[deploy]", f'model = "{answers.model}"', *_commented("weights", decisions["weights"])]
     lines += ['mirror = ""  # https://host/models', 'file = ""    # of the weights, for weights = ["file"]']
     lines += _commented("copies", decisions["copies"])
+    lines += ['way = "bare"  # the embedded server; "docker": docker/compose.yaml, with Prometheus and Grafana']
     return "\n".join(lines) + "\n"
 
 

@@ -181,7 +181,7 @@ undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 # Prometheus comes with the machine, or from Debian, unpacked and not installed.
 PROMETHEUS ?= $(or $(shell command -v prometheus),out/prometheus/usr/bin/prometheus)
 out/prometheus/usr/bin/prometheus: build/gdino_build/monitoring/get_prometheus.sh
-	$< out/prometheus
+	$<
 	@touch $@
 
 monitor: $(PROMETHEUS) $(READY)  ## Watch the server at METRICS_PORT: a Prometheus with our rules and alerts (PROMETHEUS_PORT=9090, PROMETHEUS=)

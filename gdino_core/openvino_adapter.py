@@ -10,9 +10,9 @@ from gdino_core.batching import count_rows
 from gdino_core.engine_inputs import check_engine_inputs
 from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoEngine, OpenVinoSettings
 from gdino_core.settings import PreprocessSettings
+from gdino_core.step_metrics import Metric, StepMetrics
 from gdino_core.triton_adapter import (
     Arrays,
-    Metric,
     input_arrays,
     read_parameters,
     send_response,
@@ -36,6 +36,7 @@ class OpenVinoModel:
         self._preprocess = PreprocessSettings.from_parameters(parameters)
         folder = Path(args["model_repository"]) / args["model_version"]
         self._engine = OpenVinoEngine(folder / ENGINE_FILE_NAME, settings)
+        self._metrics = StepMetrics(args)
         model = args["model_name"]
         self._inferences, self._rows, self._running = (Metric(*one, model) for one in (_INFERENCES, _ROWS, _RUNNING))
 
@@ -47,7 +48,7 @@ class OpenVinoModel:
         self._inferences.add(len(batches))
         self._rows.add(sum(map(count_rows, batches)))
         for place, outcome in self._engine.infer_batches(batches, inputs):
-            response = to_error_response(outcome) if isinstance(outcome, Exception) else to_response(outcome)
+            response = self._to_error(outcome) if isinstance(outcome, Exception) else to_response(outcome)
             send_response(good[place], response)
         self._running.set(0)
 
@@ -60,8 +61,11 @@ class OpenVinoModel:
                 arrays = input_arrays(request, self._engine.input_names)
                 check_engine_inputs(arrays, self._preprocess)
             except Exception as error:
-                send_response(request, to_error_response(error))
+                send_response(request, self._to_error(error))
             else:
                 good.append(request)
                 inputs.append(arrays)
         return good, inputs
+
+    def _to_error(self, error: Exception) -> Any:
+        return to_error_response(error, self._metrics.count_error)

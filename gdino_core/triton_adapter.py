@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from gdino_core.contract import check_contract_version
 from gdino_core.errors import GdinoError, InputError, ServerStopping
+from gdino_core.step_metrics import INTERNAL, INVALID_ARGUMENT, UNAVAILABLE
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -41,12 +42,15 @@ def input_arrays(request: Any, names: Iterable[str]) -> dict[str, npt.NDArray[An
     return {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
 
 
-def answer_each(requests: Sequence[Any], answer: Callable[[Any], Arrays]) -> list[Any]:
+def answer_each(
+    requests: Sequence[Any], answer: Callable[[Any], Arrays], count_error: Callable[[str], None]
+) -> list[Any]:
     """Answer requests one by one, so that a bad one spoils only itself.
 
     Args:
         requests: what Triton gives to `execute`.
         answer: turns one request into its output arrays, by name, each with its batch axis.
+        count_error: is told the code of each error.
 
     Returns:
         One InferenceResponse for each request, with outputs or an error.
@@ -56,7 +60,7 @@ def answer_each(requests: Sequence[Any], answer: Callable[[Any], Arrays]) -> lis
         try:
             responses.append(to_response(answer(request)))
         except Exception as error:
-            responses.append(to_error_response(error))
+            responses.append(to_error_response(error, count_error))
     return responses
 
 
@@ -69,22 +73,23 @@ def to_response(outputs: Arrays) -> Any:
     return pb_utils.InferenceResponse(tensors)
 
 
-def to_error_response(error: Exception) -> Any:
-    """Return an InferenceResponse that says what is wrong, and log what only the operator can mend.
+def to_error_response(error: Exception, count_error: Callable[[str], None]) -> Any:
+    """Return an InferenceResponse that says what is wrong, count it, and log what only the operator can mend.
 
     An InputError becomes INVALID_ARGUMENT at the client, ServerStopping UNAVAILABLE, everything else INTERNAL.
     """
     import triton_python_backend_utils as pb_utils
 
-    code = pb_utils.TritonError.INTERNAL
     if isinstance(error, InputError):
-        code, text = pb_utils.TritonError.INVALID_ARG, str(error)
+        code, name, text = pb_utils.TritonError.INVALID_ARG, INVALID_ARGUMENT, str(error)
     elif isinstance(error, ServerStopping):
-        code, text = pb_utils.TritonError.UNAVAILABLE, str(error)
+        code, name, text = pb_utils.TritonError.UNAVAILABLE, UNAVAILABLE, str(error)
     else:
         pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
         known = isinstance(error, GdinoError)
         text = str(error) if known else f"{type(error).__name__} in the server; its log has the details"
+        code, name = pb_utils.TritonError.INTERNAL, INTERNAL
+    count_error(name)
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(text, code))
 
 
@@ -93,31 +98,3 @@ def send_response(request: Any, response: Any) -> None:
     import triton_python_backend_utils as pb_utils
 
     request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-
-class Metric:
-    """A number among the server's metrics, with the model's name as its label."""
-
-    def __init__(self, kind: str, name: str, description: str, model: str) -> None:
-        """Open it at zero.
-
-        Args:
-            kind: "COUNTER", which only grows, or "GAUGE".
-            name: of the metric.
-            description: of the metric.
-            model: that reports it.
-        """
-        import triton_python_backend_utils as pb_utils
-
-        kind = getattr(pb_utils.MetricFamily, kind)
-        # Kept, because the metrics of a family end with it.
-        self._family = pb_utils.MetricFamily(name=name, description=description, kind=kind)
-        self._metric = self._family.Metric(labels={"model": model})
-
-    def add(self, number: int) -> None:
-        """Count further, or back where it is a gauge."""
-        self._metric.increment(number)
-
-    def set(self, number: int) -> None:
-        """Set a gauge."""
-        self._metric.set(number)

@@ -74,7 +74,10 @@ def test_prometheus_and_grafana_find_what_they_are_told() -> None:
     targets = {volume["target"] for volume in SERVICES["grafana"]["volumes"]}
     assert provider["options"]["path"] in targets
     dashboard = json.loads(Path("monitoring/grafana/dashboards/gdino.json").read_text())
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    [chosen] = [variable for variable in dashboard["templating"]["list"] if variable["type"] == "datasource"]
+    assert chosen["query"] == source["type"]
+    panels = [panel for panel in dashboard["panels"] if "targets" in panel]
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${" + chosen["name"] + "}"}
 
 
 def test_tensors_have_room_in_shared_memory_and_answers_have_time() -> None:

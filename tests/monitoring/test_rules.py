@@ -12,6 +12,7 @@ from gdino_core.errors import ConfigError
 
 TEST = Path("tests/monitoring/alerts.test.yml")
 ALERTS = CONFIG_FOLDER / "rules" / "alerts.yml"
+RECORDED = r"gdino:\w+:\w+"
 RECORDING = CONFIG_FOLDER / "rules" / "recording.yml"
 
 
@@ -38,17 +39,18 @@ def test_every_alert_is_seen_to_fire_and_says_what_to_do() -> None:
     alerts = names(r"- alert: (\w+)", ALERTS)
     assert names(r'alertname="(\w+)"', TEST) == alerts
     text = ALERTS.read_text()
-    for field in ("severity:", "summary:", "description:", "runbook_url:"):
+    for field in ("severity:", "summary:", "description:", "runbook:"):
         assert text.count(field) == len(alerts), field
-    heading = next(iter(names(r'runbook_url: "README\.md#([\w-]+)"', ALERTS)))
+    heading = next(iter(names(r'runbook: "README\.md#([\w-]+)"', ALERTS)))
     assert re.search(rf"^#+ {heading}$", Path("README.md").read_text(), re.IGNORECASE | re.MULTILINE)
 
 
 def test_panels_and_alerts_ask_for_rules_that_are_there() -> None:
     recorded = names(r"record: ([\w:]+)", RECORDING)
-    asked = {name for panel in read_panels() for query in panel.queries for name in re.findall(r"\w+:[\w:]+", query)}
+    asked = {name for panel in read_panels() for query in panel.queries for name in re.findall(RECORDED, query)}
+    assert asked
     assert asked <= recorded
-    assert names(r"\w+:\w+:\w+", ALERTS) <= recorded
+    assert names(RECORDED, ALERTS) <= recorded
 
 
 def test_a_local_prometheus_scrapes_the_local_server(promtool: Path, tmp_path: Path) -> None:

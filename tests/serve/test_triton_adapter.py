@@ -16,6 +16,7 @@ from gdino_core.errors import ConfigError, ImageError
 from gdino_core.openvino_engine import OpenVinoSettings
 from gdino_core.request import DetectionRequest
 from gdino_core.settings import PreprocessSettings
+from gdino_core.step_metrics import StepMetrics
 from gdino_core.triton_adapter import answer_each, input_arrays, read_parameters
 from tests.serve.asking import png
 from tests.serve.conftest import SOURCES
@@ -23,6 +24,7 @@ from tests.serve.conftest import SOURCES
 FINAL = 1
 SETTINGS = PreprocessSettings(short_side=32, long_side=64, resolution_buckets=((128, 128),), text_buckets=(16,))
 
+QUEUE = {"default_queue_policy": {"max_queue_size": 64}}
 ENGINE_PARAMETERS = OpenVinoSettings(threads=1).to_parameters() | SETTINGS.to_parameters()
 
 
@@ -64,10 +66,10 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class StandInMetricFamily:
-    """Counters of all names, as the server adds them up."""
+    """Numbers by name and labels, as the server adds them up."""
 
     COUNTER, GAUGE = "counter", "gauge"
-    counted: ClassVar[dict[tuple[str, str], float]] = {}
+    counted: ClassVar[dict[tuple[str, ...], float]] = {}
 
     def __init__(self, name: str, description: str, kind: str) -> None:
         assert kind in (self.COUNTER, self.GAUGE)
@@ -75,7 +77,7 @@ class StandInMetricFamily:
         self._name = name
 
     def Metric(self, labels: dict[str, str]) -> SimpleNamespace:
-        key = (self._name, labels["model"])
+        key = (self._name, *labels.values())
         self.counted[key] = 0.0
 
         def increment(by: float) -> None:
@@ -130,7 +132,7 @@ def _model(name: str, parameters: dict[str, str], repository: Path | None = None
     entries = {key: {"string_value": value} for key, value in {"contract_version": "1", **parameters}.items()}
     model.initialize(
         {
-            "model_config": json.dumps({"parameters": entries}),
+            "model_config": json.dumps({"parameters": entries, "dynamic_batching": QUEUE}),
             "model_repository": str(repository),
             "model_version": "1",
             "model_name": name,
@@ -155,15 +157,25 @@ def test_each_request_gets_its_own_answer_or_error(logged: list[str]) -> None:
             raise request
         return {"OUT": np.array([request])}
 
+    counted: list[str] = []
     good, bad, broken, refused, last = answer_each(
-        [1, ImageError("no picture", fix="send one"), KeyError("x"), ConfigError("bad bucket"), 5], answer
+        [1, ImageError("no picture", fix="send one"), KeyError("x"), ConfigError("bad bucket"), 5],
+        answer,
+        counted.append,
     )
+    assert counted == ["INVALID_ARGUMENT", "INTERNAL", "INTERNAL"]
     assert (good.outputs["OUT"], last.outputs["OUT"]) == ([1], [5])
     assert (bad.error.code, bad.error.message) == ("INVALID_ARG", "no picture\n  fix: send one")
     assert (broken.error.code, broken.error.message) == ("INTERNAL", "KeyError in the server; its log has the details")
     assert (refused.error.code, refused.error.message) == ("INTERNAL", "bad bucket")
     assert len(logged) == 2
     assert "Traceback" in logged[0]
+
+
+def test_a_queue_without_a_limit_is_never_told_to_be_full(logged: list[str]) -> None:
+    unlimited = {"dynamic_batching": {"default_queue_policy": {"max_queue_size": 0}}}
+    StepMetrics({"model_name": "preprocess", "model_config": json.dumps(unlimited)})
+    assert not [name for name, *_ in StandInMetricFamily.counted if name == "gdino_queue_size"]
 
 
 def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) -> None:
@@ -182,7 +194,13 @@ def test_preprocess_answers_good_requests_beside_a_bad_one(logged: list[str]) ->
         "POSITION_IDS": ("int32", (1, 16)),
         "PHRASE_IDS": ("int32", (1, 16)),
     }
-    assert StandInMetricFamily.counted == {("gdino_preprocess_running", "preprocess"): 0}
+    assert StandInMetricFamily.counted == {
+        ("gdino_errors", "preprocess", "INVALID_ARGUMENT"): 1,
+        ("gdino_errors", "preprocess", "UNAVAILABLE"): 0,
+        ("gdino_errors", "preprocess", "INTERNAL"): 0,
+        ("gdino_queue_size", "preprocess"): 64,
+        ("gdino_preprocess_running", "preprocess"): 0,
+    }
     asked = DetectionRequest.from_bytes(good.outputs["REQUEST"][0, 0])
     assert asked == DetectionRequest(texts=("cat .",), image_hw=(40, 80), options=DetectionOptions())
     assert bad.error.code == "INVALID_ARG"
@@ -267,7 +285,8 @@ def test_engine_model_answers_all_requests_of_a_call(repository: Path, logged: l
     requests = [_text_request(ids * factor) for factor in (1, 2, 3)]
     for factor, response in enumerate(_executed(model, requests), start=1):
         assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == (ids * factor).tolist()
-    assert StandInMetricFamily.counted == {
+    engine = {key: value for key, value in StandInMetricFamily.counted.items() if key[0].startswith("gdino_engine")}
+    assert engine == {
         ("gdino_engine_inferences", "text_encoder"): 1,
         ("gdino_engine_rows", "text_encoder"): 3,
         ("gdino_engine_running", "text_encoder"): 0,
@@ -284,6 +303,7 @@ def test_engine_model_refuses_what_is_wrong_and_answers_the_others(repository: P
     for response in (good, last):
         assert response.outputs["TEXT_FEATURES"][..., 0].tolist() == ids.tolist()
     assert not logged
+    assert StandInMetricFamily.counted["gdino_errors", "text_encoder", "INVALID_ARGUMENT"] == 1
 
 
 def test_engine_model_that_fails_answers_with_an_error(repository: Path, logged: list[str]) -> None:
@@ -291,3 +311,4 @@ def test_engine_model_that_fails_answers_with_an_error(repository: Path, logged:
     first, second = _executed(model, [_request(INPUT_IDS=np.zeros((1, 16), np.int32)) for _ in range(2)])
     assert (first.error.code, second.error.code) == ("INTERNAL", "INTERNAL")
     assert logged
+    assert StandInMetricFamily.counted["gdino_errors", "text_encoder", "INTERNAL"] == 2

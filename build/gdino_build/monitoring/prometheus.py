@@ -22,7 +22,7 @@ from gdino_core.errors import ConfigError, ServerError
 CONFIG_FOLDER: Final = Path("monitoring/prometheus")
 _CONFIG: Final = "prometheus.yml"
 _SERVER: Final = "server:8002"  # in that file: the server of docker/compose.yaml
-_INTERVAL: Final = "interval: 5s"
+_INTERVAL: Final = "interval: 15s"
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 10.0
 

@@ -9,6 +9,7 @@ from gdino_core.chunks import encode_chunks
 from gdino_core.detections import postprocess_chunks
 from gdino_core.request import DetectionRequest
 from gdino_core.settings import PreprocessSettings
+from gdino_core.step_metrics import StepMetrics
 from gdino_core.triton_adapter import Arrays, answer_each, input_arrays, read_parameters
 
 _INPUTS = (contract.LOGITS, contract.BOXES_CXCYWH, contract.REQUEST)
@@ -19,9 +20,10 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         self._settings = PreprocessSettings.from_parameters(read_parameters(args["model_config"]))
+        self._metrics = StepMetrics(args)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        return answer_each(requests, self._answer)
+        return answer_each(requests, self._answer, self._metrics.count_error)
 
     def _answer(self, request: Any) -> Arrays:
         inputs = input_arrays(request, _INPUTS)

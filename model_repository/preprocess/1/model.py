@@ -13,7 +13,8 @@ from gdino_core.image import PreparedImage, preprocess_image, preprocess_pixels
 from gdino_core.prompt import load_tokenizer, prompt_from_bytes
 from gdino_core.request import DetectionRequest
 from gdino_core.settings import PreprocessSettings
-from gdino_core.triton_adapter import Arrays, Metric, answer_each, input_arrays, read_parameters
+from gdino_core.step_metrics import Metric, StepMetrics
+from gdino_core.triton_adapter import Arrays, answer_each, input_arrays, read_parameters
 
 _OPTIONS = {
     contract.BOX_THRESHOLD: "box_threshold",
@@ -30,12 +31,13 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         self._settings = PreprocessSettings.from_parameters(read_parameters(args["model_config"]))
+        self._metrics = StepMetrics(args)
         load_tokenizer()  # else the first request waits for it
         self._running = Metric(*_RUNNING, args["model_name"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         self._running.add(len(requests))  # all instances share the number
-        responses = answer_each(requests, self._answer)
+        responses = answer_each(requests, self._answer, self._metrics.count_error)
         self._running.add(-len(requests))
         return responses
 

@@ -38,7 +38,8 @@ def gpu() -> Gpu:
 def write_profile(base: str, precision: str, out: Path) -> Profile:
     file = out / f"gpu-{base}-{precision}.toml"
     settings = f'runtime = "tensorrt"\nprecision = "{precision}"\nmax_batch_size = {max(BATCHES)}\n'
-    file.write_text(f'extends = "{base}"\n[engine]\n{settings}', encoding="utf-8")
+    prompts = f"[preprocess]\nmax_prompts = {max(BATCHES)}\n"
+    file.write_text(f'extends = "{base}"\n[engine]\n{settings}{prompts}', encoding="utf-8")
     return load_profile(str(file))
 
 

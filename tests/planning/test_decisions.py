@@ -32,7 +32,6 @@ ROWS: dict[str, list[tuple[dict[str, Any], Any]]] = {
     "runtime": [
         (CPU, "openvino"),
         (SERVER | {"model": "demo"}, "openvino"),
-        (SERVER | {"model": "swinb"}, "openvino"),
         (SERVER, "tensorrt"),
     ],
     "precision": [
@@ -125,6 +124,15 @@ def test_a_plan_says_why_above_each_line() -> None:
         [place] = [number for number, line in enumerate(lines) if line.startswith(f"{key} =")]
         assert lines[place - 1].startswith("# ")
     assert 'extends = "swint-cpu-int8"' in text
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [(SERVER, "gpu-fp16"), (SERVER | {"model": "swinb"}, "gpu-swinb-fp16"), (CPU | {"model": "demo"}, "demo-cpu-int8")],
+)
+def test_a_deployment_extends_the_profile_of_its_model(given: dict[str, Any], base: str) -> None:
+    answers = Answers(**given)
+    assert f'extends = "{base}"' in format_deploy_file(answers, decide(answers, TABLE))
 
 
 def test_what_is_not_given_is_asked_until_it_is_an_answer() -> None:

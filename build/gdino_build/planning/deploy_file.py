@@ -12,7 +12,7 @@ from gdino_build.planning.decide import Decision
 def base_profile(model: str, runtime: str, precision: str) -> str:
     """Name of the shipped profile that a deployment extends."""
     if runtime == "tensorrt":
-        return f"gpu-{precision}"
+        return f"gpu-{precision}" if model == "swint" else f"gpu-{model}-{precision}"
     return f"{model}-cpu" if precision == "fp32" else f"{model}-cpu-{precision}"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+from functools import partial
 from pathlib import Path
 
 from gdino_build.commands.stage import Commands, add_out
@@ -32,19 +33,24 @@ def register(commands: Commands) -> None:
 def _monitor(arguments: argparse.Namespace) -> None:
     from gdino_build.monitoring.dashboard import DASHBOARD, read_panels
     from gdino_build.monitoring.prometheus import find_prometheus, running_prometheus, write_config
+    from gdino_build.monitoring.telling import tell_alerts
+    from gdino_build.serve import sigterm_as_interrupt
     from gdino_build.server_ports import ServerPorts
 
     folder: Path = arguments.out / "monitor"
     program = find_prometheus(arguments.prometheus)
     ports = ServerPorts.from_environment(os.environ)
     config = write_config(folder / "config", ports.metrics)
-    with running_prometheus(program, config, folder / "data", arguments.port) as prometheus:
-        print(f"Prometheus scrapes the server at port {ports.metrics}: {prometheus.url}")
-        print(f"alerts: {prometheus.url}/api/v1/alerts; Ctrl-C stops it, {folder / 'data'} keeps 7 days")
+    with (
+        sigterm_as_interrupt(),
+        contextlib.suppress(KeyboardInterrupt),
+        running_prometheus(program, config, folder / "data", arguments.port) as prometheus,
+    ):
         print(f"{DASHBOARD} has these panels for Grafana (docker/compose.yaml starts one):")
         for panel in read_panels():
             for query in panel.queries:
                 print(f"  {panel.title:<32} {query}")
-        with contextlib.suppress(KeyboardInterrupt):
-            prometheus.process.wait()
+        print(f"Prometheus scrapes the server at port {ports.metrics}: {prometheus.url} draws these queries")
+        print(f"alerts that fire are told here; Ctrl-C stops it, {folder / 'data'} keeps 7 days", flush=True)
+        tell_alerts(prometheus, partial(print, flush=True))
     print("Prometheus stopped")

@@ -1,6 +1,7 @@
 """`make monitor` in a terminal: its pages are there, it tells of alerts, and of what goes wrong with itself."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -26,11 +27,28 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Grafana is not to be had where the tests run: this says how it was started, and that it is healthy.
+GRAFANA = """#!{python}
+import http.server, json, os, pathlib, sys
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+
+pathlib.Path("started.json").write_text(json.dumps({{"arguments": sys.argv[1:], "environment": dict(os.environ)}}))
+address = os.environ["GF_SERVER_HTTP_ADDR"], int(os.environ["GF_SERVER_HTTP_PORT"])
+http.server.HTTPServer(address, Answers).serve_forever()
+"""
+
+
 @contextlib.contextmanager
-def monitoring(project: Path, program: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+def monitoring(project: Path, program: Path, port: int, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """`gdino-build monitor` beside a port at which no server is."""
     command = [sys.executable, "-m", "gdino_build.cli", "monitor", "--prometheus", str(program), "--port", str(port)]
-    environment = os.environ | {"METRICS_PORT": str(ServerPorts.unused().metrics)}
+    ports = ServerPorts.unused()
+    command += ["--grafana-port", str(ports.grpc)]
+    environment = os.environ | {"METRICS_PORT": str(ports.metrics)} | variables
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=project, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         try:
@@ -88,6 +106,37 @@ def test_the_prometheus_of_another_is_not_taken_for_its_own(project: Path, prome
         assert second.returncode == 1
         assert re.search(rf"port {port} is taken by prometheus \(pid \d+\)\n.*PROMETHEUS_PORT=", error)
         assert str(port) not in out
+
+
+def test_a_grafana_that_is_installed_shows_the_dashboard_of_this_prometheus(
+    project: Path, prometheus_program: Path
+) -> None:
+    program = project / "grafana-1" / "bin" / "grafana"
+    (program.parents[1] / "conf").mkdir(parents=True)
+    program.parent.mkdir()
+    program.write_text(GRAFANA.format(python=sys.executable))
+    program.chmod(0o755)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    with monitoring(project, prometheus_program, ServerPorts.unused().metrics, PATH=path) as process:
+        said = read_until(process, "Ctrl-C stops it")
+    [page] = re.findall(r"Grafana shows them: http://(\S+)/d/gdino", said)
+    [prometheus] = re.findall(r"(http://\S+) draws", said)
+    started = json.loads((project / "started.json").read_text())
+    assert started["arguments"] == ["server", f"--homepath={program.parents[1]}"]
+    given = started["environment"]
+    assert f"{given['GF_SERVER_HTTP_ADDR']}:{given['GF_SERVER_HTTP_PORT']}" == page
+    provisioning = Path(given["GF_PATHS_PROVISIONING"])
+    assert f"url: {prometheus}  #" in (provisioning / "datasources" / "prometheus.yml").read_text()
+    [folder] = re.findall(r"path: (\S+)", (provisioning / "dashboards" / "gdino.yml").read_text())
+    assert json.loads((Path(folder) / "gdino.json").read_text())["uid"] == "gdino"  # as in the page's address
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_what_is_no_port_is_refused_with_its_flag(port: str) -> None:
+    command = [sys.executable, "-m", "gdino_build.cli", "monitor", "--port", port]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert f"argument --port: {port} is no port from 1 to 65535" in refused.stderr
 
 
 def test_outside_of_the_project_the_missing_file_is_named(tmp_path: Path, prometheus_program: Path) -> None:

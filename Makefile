@@ -184,8 +184,9 @@ out/prometheus/usr/bin/prometheus: build/gdino_build/monitoring/get_prometheus.s
 	$<
 	@touch $@
 
-monitor: $(PROMETHEUS) $(READY)  ## Watch the server at METRICS_PORT: a Prometheus with our rules and alerts (PROMETHEUS_PORT=9090, PROMETHEUS=)
-	@$(BUILD) monitor --prometheus '$(PROMETHEUS)' $(if $(PROMETHEUS_PORT),--port $(PROMETHEUS_PORT))
+monitor: $(PROMETHEUS) $(READY)  ## Watch the server at METRICS_PORT: a Prometheus with our rules and alerts (PROMETHEUS_PORT=9090, GRAFANA_PORT=3000, PROMETHEUS=)
+	@$(BUILD) monitor --prometheus '$(PROMETHEUS)' $(if $(PROMETHEUS_PORT),--port $(PROMETHEUS_PORT)) \
+		$(if $(GRAFANA_PORT),--grafana-port $(GRAFANA_PORT))
 
 # kubectl, for the tests alone: it renders the manifests.
 KUBECTL := .venv-kubectl/kubectl/kubectl

@@ -89,7 +89,7 @@ def serve(
         ServerError: a port is taken, a model failed to load, the server ended by itself, or requests were left
             unanswered.
     """
-    with _sigterm_as_interrupt(), contextlib.suppress(KeyboardInterrupt):
+    with sigterm_as_interrupt(), contextlib.suppress(KeyboardInterrupt):
         with _started(repository, ports, access, log_file, cache_bytes, show_line) as (process, server):
             show_line("")
             urls = ", ".join(f"{name} {where}" for name, where in listeners(access.settings, ports).items())
@@ -254,7 +254,7 @@ def _ended_by_itself(code: int, log_file: Path) -> ServerError:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the program as Ctrl-C does."""
 
     def interrupt(*_: object) -> None:

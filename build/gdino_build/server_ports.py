@@ -90,13 +90,22 @@ class ServerPorts:
             ServerError: it names the port, who holds it where that can be seen, and the variable that changes it.
         """
         for variable, port in self.by_variable().items():
-            with socket.socket() as probe:
-                # As servers do it: connections that are still closing do not count, listeners do.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((HOST, port))
-                except OSError as error:
-                    raise _port_error(variable, port, error) from error
+            check_port_unused(variable, port)
+
+
+def check_port_unused(variable: str, port: int) -> None:
+    """Refuse a port that is taken.
+
+    Raises:
+        ServerError: it names the port, who holds it where that can be seen, and the variable that changes it.
+    """
+    with socket.socket() as probe:
+        # As servers do it: connections that are still closing do not count, listeners do.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise _port_error(variable, port, error) from error
 
 
 def host_port(address: str, port: int) -> str:

@@ -1,5 +1,6 @@
 """Rules, alerts and panels that a Prometheus takes, and that speak of what is there."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_panels_and_alerts_ask_for_rules_that_are_there() -> None:
     assert asked
     assert asked <= recorded
     assert names(RECORDED, ALERTS) <= recorded
+
+
+def test_every_panel_asks_in_promql_a_gpus_too(promtool: Path, tmp_path: Path) -> None:
+    queries = [query for panel in read_panels() for query in panel.queries]
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "panels.yml"
+    file.write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))  # JSON is YAML
+    assert f"SUCCESS: {len(queries)} rules found" in run(promtool, "check", "rules", file)
 
 
 def test_a_local_prometheus_scrapes_the_local_server(promtool: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from gdino_build.monitoring.dashboard import read_panels
 from gdino_build.monitoring.prometheus import Prometheus, running_prometheus, write_config
@@ -95,6 +96,9 @@ def test_a_model_whose_process_is_killed_is_told_by_name(watched: Watched) -> No
         )
 
     assert until(is_told)
+    with InferenceServerClient(watched.server.grpc_url) as triton:  # so readiness alone would not have told it
+        assert triton.is_server_ready()
+        assert triton.is_model_ready("detector")
 
 
 def test_a_server_that_is_gone_is_told(watched: Watched) -> None:

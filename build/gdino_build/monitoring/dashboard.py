@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 DASHBOARD: Final = Path("monitoring/grafana/dashboards/gdino.json")
+DASHBOARD_PAGE: Final = "/d/gdino"  # in Grafana, by the uid in that file
 
 
 @dataclass(frozen=True, kw_only=True)

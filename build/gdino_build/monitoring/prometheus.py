@@ -1,13 +1,9 @@
 """Run a Prometheus on loopback that scrapes one server, with the rules and alerts of monitoring/."""
 
 import contextlib
-import http.client
 import json
-import os
 import shutil
 import subprocess
-import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -15,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gdino_build import launch_with_parent
+from gdino_build.monitoring.background import WebProgram
 from gdino_build.server_ports import HOST
-from gdino_core.errors import ConfigError, ServerError
+from gdino_core.errors import ConfigError
 
 CONFIG_FOLDER: Final = Path("monitoring/prometheus")
 _CONFIG: Final = "prometheus.yml"
 _SERVER: Final = "server:8002"  # in that file: the server of docker/compose.yaml
 _INTERVAL: Final = "interval: 15s"
-_START_TIMEOUT_S: Final = 30.0
-_STOP_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +26,17 @@ class Prometheus:
     """A Prometheus that is ready.
 
     Attributes:
-        url: of its web page and its API.
+        program: what runs.
         process: it.
     """
 
-    url: str
+    program: WebProgram
     process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Of its web page and its API."""
+        return self.program.url
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that a PromQL expression gives now, each with `metric` and `value`."""
@@ -46,7 +45,19 @@ class Prometheus:
 
     def firing(self) -> list[dict[str, str]]:
         """Labels of the alerts that fire now."""
-        return [alert["labels"] for alert in self._ask("alerts")["alerts"] if alert["state"] == "firing"]
+        return [alert["labels"] for alert in self.firing_alerts()]
+
+    def firing_alerts(self) -> list[dict[str, dict[str, str]]]:
+        """The alerts that fire now, each with `labels` and `annotations`."""
+        return [alert for alert in self._ask("alerts")["alerts"] if alert["state"] == "firing"]
+
+    def check_running(self) -> None:
+        """Refuse to go on when it has ended.
+
+        Raises:
+            ServerError: with the last that it said.
+        """
+        self.program.check_running(self.process)
 
     def _ask(self, what: str, **parameters: str) -> Any:
         query = urllib.parse.urlencode(parameters)
@@ -81,9 +92,11 @@ def write_config(folder: Path, metrics_port: int, *, interval_s: int = 5) -> Pat
         Path of the configuration.
 
     Raises:
-        ConfigError: the file of the project does not name its server and its intervals as expected.
+        ConfigError: the file of the project is missing, or does not name its server and its intervals as expected.
     """
     source = CONFIG_FOLDER / _CONFIG
+    if not source.is_file():
+        raise ConfigError(f"{source} does not exist", fix="run this in the project's folder")
     text = source.read_text(encoding="utf-8")
     if text.count(_SERVER) != 1 or text.count(_INTERVAL) != 2:
         raise ConfigError(
@@ -108,43 +121,26 @@ def running_prometheus(program: Path, config: Path, data: Path, port: int) -> It
         port: of its web page, on loopback.
 
     Raises:
-        ServerError: it does not start.
+        ServerError: the port is taken, or it does not start.
     """
     data.mkdir(parents=True, exist_ok=True)
-    log_file = data.with_suffix(".log")
+    program = program.resolve()
     command = [
-        str(program.resolve()),
+        str(program),
         f"--config.file={config}",
         f"--storage.tsdb.path={data}",
         "--storage.tsdb.retention.time=7d",
         f"--web.listen-address={HOST}:{port}",
     ]
-    launcher = [sys.executable, "-I", "-S", launch_with_parent.__file__, str(os.getpid())]
-    with log_file.open("wb") as log:
-        process = subprocess.Popen([*launcher, *command], stdout=log, stderr=log)
-    try:
-        prometheus = Prometheus(url=f"http://{HOST}:{port}", process=process)
-        _wait_until_ready(prometheus, log_file)
-        yield prometheus
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(prometheus: Prometheus, log_file: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while prometheus.process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{prometheus.url}/-/ready", timeout=5):
-                return
-        except (OSError, http.client.HTTPException):
-            time.sleep(0.1)
-    said = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
-    raise ServerError(
-        f"Prometheus does not start at {prometheus.url}: {' | '.join(said)}",
-        fix=f"its whole log is {log_file}; PROMETHEUS_PORT= chooses another port",
+    pages = program.parents[1] / "share" / "prometheus" / "web"
+    if pages.is_dir():  # Debian's alone keeps its pages in files, and has this flag
+        command.append(f"--web.local-assets={pages}")
+    web = WebProgram(
+        command=command,
+        port=port,
+        port_variable="PROMETHEUS_PORT",
+        health_path="/-/ready",
+        log_file=data.with_suffix(".log"),
     )
+    with web.running() as process:
+        yield Prometheus(program=web, process=process)

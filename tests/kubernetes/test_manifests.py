@@ -144,7 +144,11 @@ def test_prometheus_finds_each_pod_once(rendered: Render, variant: str) -> None:
         if monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     ]
     assert len(selected) == 1
-    assert [one["port"] for one in monitor["spec"]["endpoints"]] == ["metrics"]
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["port"] == "metrics"
+    rules = Path("monitoring/prometheus/rules/recording.yml").read_text()
+    assert {"targetLabel": "job", "replacement": "triton"} in endpoint["relabelings"]
+    assert 'job="triton"' in rules
     assert "metrics" in [port["name"] for port in selected[0]["spec"]["ports"]]
     assert monitor["metadata"]["namespace"] == selected[0]["metadata"]["namespace"]
 

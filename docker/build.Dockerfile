@@ -13,15 +13,18 @@ ENV PATH=/work/.venv/bin:$PATH \
     HOME=/work
 
 # Dependencies change less often than sources. Of torch the CPU build is enough: see README.md beside this file. NVIDIA's
-# image brings tensorrt, which the environment sees; its Python is newer than the embedded server's.
+# image brings tensorrt, which the environment sees; its Python is newer than the embedded server's, which the package
+# asks for. pip, told to ignore that, does so for dependencies too, and takes some that do not run: so they come first.
 ARG PIP_INDEX_URL
-COPY --chown=1000:1000 pyproject.toml README.md LICENSE ./
+COPY --chown=1000:1000 pyproject.toml README.md LICENSE docker/pins.py ./
+RUN python3 -m venv --system-site-packages .venv \
+    && python3 pins.py pyproject.toml server build > out/requirements.txt \
+    && pip install --no-cache-dir --requirement out/requirements.txt \
+    && rm out/requirements.txt
 COPY --chown=1000:1000 gdino_core gdino_core
 COPY --chown=1000:1000 build build
 COPY --chown=1000:1000 clients clients
-RUN python3 -m venv --system-site-packages .venv \
-    && pip install --no-cache-dir torch==2.13.0 \
-    && pip install --no-cache-dir --ignore-requires-python --editable '.[build]'
+RUN pip install --no-cache-dir --no-deps --ignore-requires-python --editable .
 COPY --chown=1000:1000 model_repository model_repository
 
 VOLUME /work/out

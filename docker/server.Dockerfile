@@ -5,10 +5,10 @@ FROM ${SERVER_IMAGE}
 
 # The pins are those of pyproject.toml's server extra. The package itself is copied: its requires-python speaks of the
 # embedded server's 3.11. Triton's Python backend reads the system's packages and ignores PYTHONPATH.
-COPY pyproject.toml docker/server_requirements.py /tmp/
-RUN python3 /tmp/server_requirements.py /tmp/pyproject.toml > /tmp/requirements.txt \
+COPY pyproject.toml docker/pins.py /tmp/
+RUN python3 /tmp/pins.py /tmp/pyproject.toml server > /tmp/requirements.txt \
     && python3 -m pip install --no-cache-dir --break-system-packages --requirement /tmp/requirements.txt \
-    && rm /tmp/pyproject.toml /tmp/server_requirements.py /tmp/requirements.txt
+    && rm /tmp/pyproject.toml /tmp/pins.py /tmp/requirements.txt
 COPY gdino_core /usr/local/lib/python3.12/dist-packages/gdino_core
 
 # As the embedded server does it: numpy has small products only to do. Nothing writes beside its sources.

@@ -70,11 +70,32 @@ def test_nothing_runs_as_root(path: Path) -> None:
 
 def test_the_server_installs_the_pins_of_the_project(tmp_path: Path) -> None:
     [install] = texts(SERVER, "RUN")
-    assert install.startswith("python3 /tmp/server_requirements.py /tmp/pyproject.toml > /tmp/requirements.txt")
-    pins = run(sys.executable, FOLDER / "server_requirements.py", "pyproject.toml")
+    assert install.startswith("python3 /tmp/pins.py /tmp/pyproject.toml server > /tmp/requirements.txt")
+    pins = run(sys.executable, FOLDER / "pins.py", "pyproject.toml", "server")
     assert pins.split() == PROJECT["optional-dependencies"]["server"]
     (tmp_path / "requirements.txt").write_text(pins)
     run(sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--requirement", tmp_path / "requirements.txt")
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12"])  # of the CPU image, and of NVIDIA's
+def test_the_pins_of_the_build_can_be_installed_for_the_python_of_each_image(tmp_path: Path, python: str) -> None:
+    prepare, install = texts(BUILD, "RUN")[1:]
+    assert "pins.py pyproject.toml server build > out/requirements.txt" in prepare
+    assert "--ignore-requires-python" not in prepare  # pip would ignore it for every dependency
+    assert install == "pip install --no-cache-dir --no-deps --ignore-requires-python --editable ."
+    pins = run(sys.executable, FOLDER / "pins.py", "pyproject.toml", "server", "build")
+    assert set(PROJECT["optional-dependencies"]["server"]) < set(pins.splitlines())
+    (tmp_path / "requirements.txt").write_text(pins)
+    for_python = ["--python-version", python, "--only-binary=:all:", "--target", tmp_path / "target"]
+    said = run(sys.executable, "-m", "pip", "install", "--dry-run", *for_python, "-r", tmp_path / "requirements.txt")
+    assert "Would install" in said
+
+
+def test_the_package_itself_is_installed_without_its_dependencies(tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", tmp_path)
+    _, *install = texts(BUILD, "RUN")[-1].split()
+    run(tmp_path / "bin" / "pip", *install)
+    assert (tmp_path / "bin" / "gdino-build").is_file()
 
 
 def test_what_the_build_image_copies_is_enough_to_build(tmp_path: Path) -> None:

@@ -178,10 +178,15 @@ deploy: $(READY)  ## Build, verify and serve what CONFIG=deploy.toml says, in th
 undeploy: $(READY)  ## Stop the server of CONFIG=deploy.toml
 	@$(BUILD) undeploy --config '$(or $(CONFIG),deploy.toml)'
 
+UNPACK_DEBIAN := build/gdino_build/unpack_debian.sh
+
 # Prometheus comes with the machine, or from Debian, unpacked and not installed.
 PROMETHEUS ?= $(or $(shell command -v prometheus),out/prometheus/usr/bin/prometheus)
-out/prometheus/usr/bin/prometheus: build/gdino_build/monitoring/get_prometheus.sh
-	$<
+# The packages behind it are what its pages need.
+out/prometheus/usr/bin/prometheus: $(UNPACK_DEBIAN)
+	$< out/prometheus 'install Prometheus, and name it: PROMETHEUS=/path/prometheus' prometheus fonts-glyphicons-halflings \
+		libjs-bootstrap4 libjs-d3 libjs-eonasdan-bootstrap-datetimepicker libjs-jquery libjs-jquery-hotkeys libjs-moment \
+		libjs-moment-timezone libjs-mustache libjs-popper.js libjs-rickshaw
 	@touch $@
 
 monitor: $(PROMETHEUS) $(READY)  ## Watch the server at METRICS_PORT: a Prometheus with our rules and alerts (PROMETHEUS_PORT=9090, GRAFANA_PORT=3000, PROMETHEUS=)
@@ -200,8 +205,9 @@ capacity: $(READY)  ## From what make bench measured: what a replica of PROFILE 
 
 # The gateway is tested in Debian's nginx, unpacked and not installed.
 NGINX := out/nginx/usr/sbin/nginx
-$(NGINX): tests/security/get_nginx.sh
-	$<
+$(NGINX): $(UNPACK_DEBIAN)
+	$< out/nginx 'install the Debian package nginx, and link it to $@' nginx
+	@touch $@
 
 certs: $(READY)  ## Make an authority, and certificates of a server and a client, in FOLDER=out/certs, for tests (NAMES="localhost 127.0.0.1", FORCE=1)
 	@$(BUILD) certs '$(or $(FOLDER),out/certs)' $(NAMES:%=--name '%') $(if $(FORCE),--force)

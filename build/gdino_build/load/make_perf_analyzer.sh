@@ -5,9 +5,6 @@ set -eu
 "${PYTHON:-python3.11}" -m venv --clear .venv-perf
 .venv-perf/bin/pip install --quiet --no-deps tritonclient==2.46.0 nvidia-cuda-runtime-cu12==12.9.79
 if ! ldconfig -p | grep -q libb64.so.0d; then
-    cd .venv-perf
-    apt-get download libb64-0d > /dev/null 2>&1 || { echo "install the Debian package libb64-0d, and run this again" >&2; exit 1; }
-    dpkg -x libb64-0d_*.deb debian
-    cd ..
+    "$(dirname "$0")/../unpack_debian.sh" .venv-perf/debian "install the Debian package libb64-0d" libb64-0d
 fi
 touch .venv-perf/.ready

@@ -12,9 +12,11 @@ for who runs the server:
 draining    accept no more requests, and answer those accepted, before it is stopped
 liveness    tell whether it can still answer
 manifest    tell whether a model repository is whole
+plan_check  start a server, unless its plans do not fit the TensorRT and the GPUs that are there
 
 and for the adapters in model_repository/:
 
+step_metrics      errors and queues among the server's metrics
 triton_adapter    one answer or one error for each request; read config.pbtxt
 openvino_engine   run an engine, several requests in one batch
 openvino_adapter  the Triton model around it

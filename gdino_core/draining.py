@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from gdino_core.errors import GdinoError, ServerError, ServerStopping
+from gdino_core.errors import ServerError, ServerStopping
+from gdino_core.program import exit_code_of
 
 DRAIN_FILE_VARIABLE: Final = "GDINO_DRAIN_FILE"  # environment variable of the server; names the file
 # Requests that wait, and that run.
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--timeout-seconds", type=float, default=120.0, help="longest to wait then (default: 120)")
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         drain_file = os.environ.get(DRAIN_FILE_VARIABLE)
         if not drain_file:
             raise ServerError(f"{DRAIN_FILE_VARIABLE} is not set", fix="set it to the server's, a file in /dev/shm")
@@ -96,10 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ServerError(
                 f"requests are left after {given.timeout_seconds:g} s", fix="give more time, or let queues be shorter"
             )
-    except GdinoError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gdino_core.errors import GdinoError, ServerError
+from gdino_core.errors import ServerError
+from gdino_core.program import exit_code_of
 
 STUB_NAME: Final = "triton_python_backend_stub"  # the program that runs a Python model
 _KEPT_OF_NAME = 15  # characters of a program's name, in Linux
@@ -66,13 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout-seconds", type=float, default=5.0, help="longest to wait (default: 5)")
     parser.add_argument("--server", type=int, help="its process id (default: all that are seen, as in a container)")
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         check_answering(given.metrics_url, given.timeout_seconds)
         check_models(server=given.server)
-    except GdinoError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

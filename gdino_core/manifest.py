@@ -11,12 +11,25 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gdino_core.errors import ConfigError, GdinoError
+from gdino_core.errors import ConfigError
+from gdino_core.program import exit_code_of
 
 MANIFEST_FILE_NAME: Final = "manifest.json"
 _FIX: Final = "copy all of out/<profile>/repository/ again"
+
+
+def read_manifest(repository: Path, part: str, fix: str = _FIX) -> Any:
+    """A part of a repository's manifest, such as "files".
+
+    Raises:
+        ConfigError: there is no manifest, or it lacks the part; `fix` says what helps then.
+    """
+    try:
+        return json.loads((repository / MANIFEST_FILE_NAME).read_text(encoding="utf-8"))[part]
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{repository} is no model repository: {error!r}", fix=fix) from error
 
 
 def check_repository(repository: Path) -> int:
@@ -31,11 +44,7 @@ def check_repository(repository: Path) -> int:
     Raises:
         ConfigError: there is no manifest, or a file is missing or differs.
     """
-    path = repository / MANIFEST_FILE_NAME
-    try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"{repository} is no model repository: {error!r}", fix=_FIX) from error
+    files: dict[str, dict[str, Any]] = read_manifest(repository, "files")
     for name, expected in files.items():
         file = repository / name
         if not file.is_file():
@@ -54,12 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m gdino_core.manifest", description=__doc__.splitlines()[0])
     parser.add_argument("repository", type=Path, help="folder with manifest.json")
     given = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         print(f"{check_repository(given.repository)} files of {given.repository} are as its manifest says")
-    except GdinoError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

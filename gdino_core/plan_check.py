@@ -7,7 +7,6 @@ What has no --model-repository, and a repository without plans, is started as it
 """
 
 import ctypes
-import json
 import os
 import subprocess
 import sys
@@ -15,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gdino_core.errors import ConfigError, GdinoError, ServerError
-from gdino_core.manifest import MANIFEST_FILE_NAME
+from gdino_core.errors import ServerError
+from gdino_core.manifest import read_manifest
+from gdino_core.program import exit_code_of
 
 _REPOSITORY_FLAG: Final = "--model-repository="
 _LIBRARY: Final = "libnvinfer.so.10"
@@ -71,13 +71,9 @@ def check_plans(
         ConfigError: there is no manifest.
         ServerError: a plan is of another TensorRT, or none is for one of the GPUs.
     """
-    path = repository / MANIFEST_FILE_NAME
-    try:
-        engines: Mapping[str, Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["engines"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{repository} is no model repository: {error!r}", fix="mount out/<profile>/repository"
-        ) from error
+    engines: Mapping[str, Mapping[str, Any]] = read_manifest(
+        repository, "engines", fix="mount out/<profile>/repository"
+    )
     plans = {
         (model, plan["capability"]): plan
         for model, found in engines.items()
@@ -111,14 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not program:
         print("no program is given: tritonserver --model-repository=/models", file=sys.stderr)
         return 2
-    try:
+
+    def work() -> None:
         for argument in program:
             if argument.startswith(_REPOSITORY_FLAG):
                 check_plans(Path(argument.removeprefix(_REPOSITORY_FLAG)))
-    except GdinoError as error:
-        print(error, file=sys.stderr)
-        return 1
-    os.execvp(program[0], program)
+        os.execvp(program[0], program)
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

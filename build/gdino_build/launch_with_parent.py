@@ -12,6 +12,11 @@ import sys
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h; kept across exec
 
 
+def launcher() -> list[str]:
+    """What to put before a program and its arguments, so that it ends with this process."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+
+
 def main() -> None:
     """Ask for SIGTERM at the parent's death, and become the program."""
     parent, program = int(sys.argv[1]), sys.argv[2:]

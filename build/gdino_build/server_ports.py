@@ -36,10 +36,10 @@ class ServerPorts:
 
     def __post_init__(self) -> None:
         """Check every port."""
-        for variable, port in self.by_variable().items():
+        ports = self.by_variable()
+        for variable, port in ports.items():
             if not 1 <= port <= 65535:
                 raise ConfigError(f"{variable} is {port}", fix="give a port from 1 to 65535")
-        ports = self.by_variable()
         if len(set(ports.values())) < len(ports):
             told = ", ".join(f"{variable} {port}" for variable, port in ports.items())
             raise ConfigError(f"two of {told} are the same", fix="give different ports")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gdino_build.launch_with_parent import launcher
 from gdino_core.errors import ServerError
 
 INSTALL_COMMAND: Final = "pip install --no-deps --target {folder} nvidia-pytriton==0.7.0"
 FIRST_NUMPY_THAT_FAILS: Final = 2
-_LAUNCHER = Path(__file__).with_name("launch_with_parent.py")
 _STUB = "triton_python_backend_stub"
 
 
@@ -86,12 +86,12 @@ def start_process(
         log_file: gets everything that the server and its models print; emptied first.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(runtime.server)]
     with log_file.open("wb") as log:
         # A session of its own, so that Ctrl-C in a terminal reaches us alone and we stop the server in order.
         return subprocess.Popen(
             [
-                *command,
+                *launcher(),
+                str(runtime.server),
                 f"--backend-directory={runtime.backends}",
                 f"--cache-directory={runtime.caches}",
                 *arguments,

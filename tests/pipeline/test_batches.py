@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gdino_build.checkpoint import canonical_state_dict, load_model, read_state_dict
-from gdino_build.golden import LEVEL_STRIDES, Answer, Case, load_golden, tokens_in_frame
+from gdino_build.golden import Answer, Case, load_golden, reframe
 from gdino_build.model import DEMO, GroundingDino
 from gdino_build.parity import Answers, Array, Arrays, ForcedAnswers, difference
 from gdino_build.profile import load_profile
@@ -89,9 +89,7 @@ def all_cases_in_one_frame() -> Arrays:
 
 def proposals_in_the_frame(case: Case, answer: Answer) -> Array:
     """The original's proposals, numbered as in the batch's frame instead of the case's."""
-    alone = np.arange(sum(-(-case.valid_hw[0] // stride) * -(-case.valid_hw[1] // stride) for stride in LEVEL_STRIDES))
-    order = np.searchsorted(tokens_in_frame(alone, case.valid_hw, case.padded_hw), answer.proposals)
-    return tokens_in_frame(order, case.valid_hw, (FRAME[0], FRAME[1])).astype(np.int64)
+    return reframe(case, answer, (FRAME[0], FRAME[1]))[1].proposals.astype(np.int64)
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,17 @@
 """The server as a container of docker/compose.yaml, with Prometheus and Grafana beside it."""
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from gdino_build.deployment.command_line import run_command
-from gdino_build.deployment.server_record import ServerRecord
+from gdino_build.deployment.server_record import ServerRecord, read_record, write_record
 from gdino_build.server_ports import ServerPorts
-from gdino_build.whole_file import write_json
+from gdino_build.whole_file import write_private
 from gdino_core.errors import ConfigError, ServerError
 
 COMPOSE: Final = ("docker", "compose", "--env-file", "docker/versions.env", "--file", "docker/compose.yaml")
@@ -43,11 +41,9 @@ def find_containers(folder: Path) -> ServerRecord | None:
     Args:
         folder: of the profile.
     """
-    try:
-        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    record = read_record(folder / _RECORD)
+    if record is None:
         return None
-    record = ServerRecord(pid=None, manifest_sha256=found["manifest_sha256"], ports=ServerPorts(**found["ports"]))
     command = (*COMPOSE, "ps", "--status", "running", "--quiet", "server")
     environment = _environment(folder, record.ports)
     with contextlib.suppress(OSError):
@@ -78,7 +74,7 @@ def start_containers(
     up = ("up", "--build", "--detach", "--force-recreate", "--wait", "--wait-timeout", str(START_TIMEOUT_S))
     log_file = folder / "deploy-logs" / "serve.log"
     run_command((*COMPOSE, *up), log_file, lock, progress, environment=_environment(folder, ports))
-    write_json(folder / _RECORD, {"manifest_sha256": manifest_sha256, "ports": asdict(ports)})
+    write_record(folder / _RECORD, ServerRecord(pid=None, manifest_sha256=manifest_sha256, ports=ports))
 
 
 def stop_containers(folder: Path) -> ServerRecord | None:
@@ -112,6 +108,5 @@ def _environment(folder: Path, ports: ServerPorts) -> Mapping[str, str]:
 def _password(path: Path) -> str:
     """The password of Grafana's admin: made once, and kept from other users."""
     if not path.is_file():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(24) + "\n")
+        write_private(path, secrets.token_urlsafe(24).encode() + b"\n")
     return path.read_text(encoding="utf-8").strip()

@@ -46,7 +46,7 @@ def recorded_server(folder: Path, manifest_sha256: str, ports: ServerPorts) -> I
         except BlockingIOError:
             yield
             return
-        write_json(folder / _RECORD, {"pid": os.getpid(), "manifest_sha256": manifest_sha256, "ports": asdict(ports)})
+        write_record(folder / _RECORD, ServerRecord(pid=os.getpid(), manifest_sha256=manifest_sha256, ports=ports))
         try:
             yield
         finally:
@@ -68,8 +68,18 @@ def find_server(folder: Path) -> ServerRecord | None:
         return None
     else:
         return None  # nobody holds the lock: a record is of a program that was killed
+    return read_record(folder / _RECORD)  # none: it begins or ends just now
+
+
+def write_record(path: Path, record: ServerRecord) -> None:
+    """Write a record as JSON."""
+    write_json(path, asdict(record))
+
+
+def read_record(path: Path) -> ServerRecord | None:
+    """Read what `write_record` wrote; None where there is none."""
     try:
-        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # it begins or ends just now
-    return ServerRecord(pid=found["pid"], manifest_sha256=found["manifest_sha256"], ports=ServerPorts(**found["ports"]))
+        return None
+    return ServerRecord(**{**found, "ports": ServerPorts(**found["ports"])})

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gdino_build import launch_with_parent
+from gdino_build.launch_with_parent import launcher
 from gdino_build.server_ports import HOST, check_port_unused
 from gdino_core.errors import ServerError
 
@@ -55,11 +54,10 @@ class WebProgram:
         """
         check_port_unused(self.port_variable, self.port)  # else the other's answer would be taken for its own
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        launcher = [sys.executable, "-I", "-S", launch_with_parent.__file__, str(os.getpid())]
         with self.log_file.open("wb") as log:
             # A session of its own, so that Ctrl-C in a terminal reaches us alone and we stop it in order.
             process = subprocess.Popen(
-                [*launcher, *self.command],
+                [*launcher(), *self.command],
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,6 +1,5 @@
 """Compile one plan in a process of its own: it can be killed at any time, and its peak memory is the plan's."""
 
-import os
 import pickle
 import signal
 import subprocess
@@ -8,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gdino_build import launch_with_parent
+from gdino_build.launch_with_parent import launcher
 from gdino_build.machine import peak_bytes
 from gdino_build.tensorrt.compilation import Compiled, CompileJob, compile_plan
 from gdino_core.errors import ExportError, GdinoError
@@ -28,10 +27,9 @@ def compile_in_process(job: CompileJob) -> tuple[Compiled, int]:
     """
     with tempfile.TemporaryDirectory() as folder:
         answer_path = Path(folder) / "answer"
-        launcher = [sys.executable, "-I", "-S", launch_with_parent.__file__, str(os.getpid())]
         # A session of its own: Ctrl-C in a terminal reaches the caller alone, who then kills it.
         process = subprocess.Popen(
-            [*launcher, sys.executable, "-m", __name__, str(answer_path)],
+            [*launcher(), sys.executable, "-m", __name__, str(answer_path)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

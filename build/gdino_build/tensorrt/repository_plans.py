@@ -1,7 +1,7 @@
 """The TensorRT plans of a model repository: their files, and what config.pbtxt says of them and of GPUs."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,12 @@ from gdino_build.engine import sha256_of
 from gdino_build.serving import ServingSettings, set_batches
 from gdino_build.tensorrt.manifest import PlanManifest, read_manifest
 from gdino_build.tensorrt.optimisation_profiles import Buckets
+from gdino_build.tensorrt.plan import plan_folder
 from gdino_build.tensorrt.triton_needs import TritonNeeds, triton_needs, write_needs
 from gdino_build.triton_config import Config, fit_to_engine
 from gdino_core import contract
 from gdino_core.errors import ConfigError, ExportError
 from gdino_core.settings import PreprocessSettings
-
-GRAPHS = (contract.MODEL_TEXT_ENCODER, contract.MODEL_DETECTOR)
-Plans = Mapping[int, Path]  # by compute capability, such as 89
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +31,7 @@ class TensorRtPlans:
     folder: Path
     graphs: Path
     max_batch_size: int
+    _read: dict[str, dict[int, PlanManifest]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def largest_batch(self) -> int:
@@ -82,10 +81,15 @@ class TensorRtPlans:
         return sorted(int(path.name[2:]) for path in folders)
 
     def _plan(self, name: str, capability: int) -> Path:
-        return self.folder / f"sm{capability}" / f"{name}.plan"
+        return plan_folder(self.folder, capability) / f"{name}.plan"
 
     def _manifests(self, name: str) -> dict[int, PlanManifest]:
-        return {capability: read_manifest(self._plan(name, capability)) for capability in self._capabilities}
+        # Reading one hashes its plan, of hundreds of megabytes: each once.
+        if name not in self._read:
+            self._read[name] = {
+                capability: read_manifest(self._plan(name, capability)) for capability in self._capabilities
+            }
+        return self._read[name]
 
     def _needs(self, name: str, buckets: Buckets) -> TritonNeeds:
         manifests = self._manifests(name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tritonclient.grpc import model_config_pb2
 
+from gdino_build.doctor.facts import format_capability
 from gdino_build.engine import EngineInterface, EngineTensor
 from gdino_build.tensorrt.flavour import FULL
 from gdino_build.tensorrt.manifest import PlanManifest, PlanTensor
@@ -68,7 +69,7 @@ def write_needs(config: Config, needs: TritonNeeds, files: Mapping[int, str]) ->
     config.backend = _BACKEND
     config.default_model_filename = next(iter(files.values()))
     for capability, file in files.items():
-        config.cc_model_filenames[f"{capability // 10}.{capability % 10}"] = file
+        config.cc_model_filenames[format_capability(capability)] = file
     config.max_batch_size = needs.max_batch_size
     for tensor in config.input:
         tensor.allow_ragged_batch = False  # the backend batches requests of equal shapes

@@ -84,7 +84,7 @@ $(VARIANT): $(CLEANED) $(PROFILE_FILE) $(PRECISION_SOURCES) | $(CALIBRATION)
 $(CALIBRATION): | $(READY)
 	$(BIN)/python demo/coco.py --stream training --scenes 256
 
-$(ENGINES) &: $(VARIANT) $(addprefix build/gdino_build/,engine.py exact_passes.py deformable.py openvino_deformable.py)
+$(ENGINES) &: $(VARIANT) $(addprefix build/gdino_build/,engine.py exact_passes.py deformable.py openvino_deformable.py compiled_operator.py deformable_attention.cpp)
 	$(BUILD) engine --profile $(PROFILE) $(TENSORRT_FLAGS)
 
 $(REPOSITORY): $(ENGINES) $(addprefix build/gdino_build/,assemble.py triton_config.py serving.py openvino_engines.py) $(PROFILE_FILE) $(REPOSITORY_SOURCES)

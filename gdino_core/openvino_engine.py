@@ -17,6 +17,7 @@ from gdino_core.errors import ConfigError, ServerError
 from gdino_core.processors import count_processors
 
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
+OPERATOR_SUFFIX: Final = ".so"  # of the library beside it that has its compiled operator, if it needs one
 INFERENCE_PRECISIONS: Final = ("f32", "bf16", "f16")
 _KEPT_OPERATORS: Final = 100
 _THREADS = "openvino_threads"
@@ -142,7 +143,7 @@ class OpenVinoEngine:
             # Makes a table of OpenVINO's that is else made at its first use. Where two threads use it first, one
             # waits for the table and holds Python's lock, which the other needs to make it.
             openvino.Type.f32.to_dtype()
-            self._core = openvino.Core()
+            self._core = openvino_core(path)
             self._model = self._core.read_model(path)
             # Compiling may give a tensor further names (of a cast that it removed): names are taken before, and
             # tensors go in and come out by their order, which stays.
@@ -228,6 +229,20 @@ class OpenVinoEngine:
     def _run(self, request: Any, inputs: NamedArrays) -> NamedArrays:
         results = request.infer([inputs[name] for name in self.input_names], share_inputs=True)
         return {name: results[index] for index, name in enumerate(self.output_names)}
+
+
+def openvino_core(engine_path: Path) -> Any:
+    """An openvino.Core that can read this engine: it knows the operator that lies beside it.
+
+    Raises:
+        RuntimeError: the operator was compiled for another OpenVINO.
+    """
+    import openvino
+
+    core = openvino.Core()
+    if (library := engine_path.with_suffix(OPERATOR_SUFFIX)).is_file():
+        core.add_extension(library)
+    return core
 
 
 class _Streams:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from gdino_build.deformable import fuse_deformable_attentions
 from gdino_build.exact_passes import read_graph
 from gdino_build.openvino_deformable import deformable_attention_extension
 from gdino_core.errors import ExportError
+from gdino_core.openvino_engine import OPERATOR_SUFFIX, openvino_core
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,15 @@ class EngineInterface:
     outputs: dict[str, EngineTensor]
 
 
-def onnx_to_openvino(onnx_path: Path, engine_path: Path) -> EngineRecord:
+def onnx_to_openvino(onnx_path: Path, engine_path: Path, operator: Path | None = None) -> EngineRecord:
     """Convert an ONNX file to an OpenVINO engine.
 
     Args:
         onnx_path: a cleaned graph.
         engine_path: the .xml to write; its weights go beside it as .bin, its record as .json. The .xml appears last,
             and only when everything is whole.
+        operator: the library with the compiled deformable attention, which a detector then needs beside it as .so;
+            None does without.
 
     Raises:
         ExportError: there is no such file, or OpenVINO cannot read it.
@@ -72,7 +76,9 @@ def onnx_to_openvino(onnx_path: Path, engine_path: Path) -> EngineRecord:
     try:
         # Not ov.convert_model: it also optimises, which the server does again when it compiles for its processor,
         # takes ten times as long, and may merge a tensor of the contract with a neighbour of another name.
-        model = _reader().read_model(_with_fused_attentions(onnx_path))
+        graph = read_graph(onnx_path)
+        attentions = fuse_deformable_attentions(graph)
+        model = _reader(operator).read_model(_serialised(graph))
     except (RuntimeError, DecodeError) as error:
         raise ExportError(
             f"OpenVINO {ov.__version__} cannot read {onnx_path}: {error}",
@@ -88,6 +94,12 @@ def onnx_to_openvino(onnx_path: Path, engine_path: Path) -> EngineRecord:
     )
     partial_record = partial.with_suffix(".json")
     partial_record.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+    library = engine_path.with_suffix(OPERATOR_SUFFIX)
+    if attentions and operator:
+        shutil.copyfile(operator, partial.with_suffix(OPERATOR_SUFFIX))
+        os.replace(partial.with_suffix(OPERATOR_SUFFIX), library)
+    else:
+        library.unlink(missing_ok=True)
     for suffix in (".bin", ".json", ".xml"):
         os.replace(partial.with_suffix(suffix), engine_path.with_suffix(suffix))
     return record
@@ -113,7 +125,7 @@ def engine_interface(engine_path: Path) -> EngineInterface:
         ExportError: OpenVINO cannot read it.
     """
     try:
-        model = ov.Core().read_model(engine_path)
+        model = openvino_core(engine_path).read_model(engine_path)
     except RuntimeError as error:
         raise ExportError(f"OpenVINO cannot read {engine_path}: {error}", fix="run gdino-build engine") from error
     return EngineInterface(
@@ -128,17 +140,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _with_fused_attentions(onnx_path: Path) -> bytes:
-    graph = read_graph(onnx_path)
-    fuse_deformable_attentions(graph)
+def _serialised(graph: gs.Graph) -> bytes:
     forget_inferred(graph)
     serialised: bytes = gs.export_onnx(graph).SerializeToString()
     return serialised
 
 
-def _reader() -> ov.Core:
+def _reader(operator: Path | None) -> ov.Core:
     core = ov.Core()
-    core.add_extension(deformable_attention_extension())
+    core.add_extension(deformable_attention_extension(operator))
     return core
 
 

@@ -1,12 +1,13 @@
-"""Deformable attention in OpenVINO: bilinear sampling as sums of weighted rows, a few queries at a time.
+"""Deformable attention in OpenVINO: the compiled operator, or bilinear sampling as sums of weighted rows.
 
-A sample is a weighted sum of the four cells around it, and an attention the weighted sum of its samples: a sum of
-4 * levels * points rows of the value. OpenVINO has an operator for such sums, EmbeddingBagPackedSum. It must know the
-number of its bags beforehand, so queries go through it in chunks of equal size, whose row numbers and weights stay in
-the processor's caches.
+For want of the compiled operator, queries go through OpenVINO's own ones, a few at a time. A sample is a weighted sum
+of the four cells around it, and an attention the weighted sum of its samples: a sum of 4 * levels * points rows of the
+value. OpenVINO has an operator for such sums, EmbeddingBagPackedSum. It must know the number of its bags beforehand, so
+queries go through it in chunks of equal size, whose row numbers and weights stay in the processor's caches.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import openvino.opset15 as ops
 from openvino.frontend import NodeContext
 from openvino.frontend.onnx import ConversionExtension
 from openvino.op import tensor_iterator
+from openvino.utils.node_factory import NodeFactory
 
 from gdino_build.deformable import DOMAIN, OP
 
@@ -25,9 +27,24 @@ _LARGEST_CHUNK = 256  # queries; at 8 heads of 16 samples, their row numbers and
 _I32, _I64, _F32 = np.int32, np.int64, np.float32
 
 
-def deformable_attention_extension() -> ConversionExtension:
-    """Let OpenVINO read graphs in which `fuse_deformable_attentions` has written OP."""
-    return ConversionExtension(OP, DOMAIN, _convert)
+def deformable_attention_extension(library: Path | None) -> ConversionExtension:
+    """Let OpenVINO read graphs in which `fuse_deformable_attentions` has written OP.
+
+    Args:
+        library: with the compiled operator; None builds it from OpenVINO's own.
+    """
+    if library is None:
+        return ConversionExtension(OP, DOMAIN, _convert)
+    factory = NodeFactory()
+    factory.add_extension(library)
+
+    def convert(node: NodeContext) -> list[Node]:
+        inputs = [_float(node.get_input(index)) for index in range(node.get_input_size())]
+        attributes = {name: node.get_attribute(name) for name in ("levels", "points")}
+        outputs: list[Node] = factory.create(OP, inputs, attributes).outputs()
+        return outputs
+
+    return ConversionExtension(OP, DOMAIN, convert)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from gdino_build.engine import engine_interface, read_record
 from gdino_build.serving import ServingSettings, set_batches
 from gdino_build.triton_config import Config, fit_to_engine, set_parameters
-from gdino_core.openvino_engine import ENGINE_FILE_NAME, OpenVinoSettings
+from gdino_core.openvino_engine import ENGINE_FILE_NAME, OPERATOR_SUFFIX, OpenVinoSettings
 from gdino_core.settings import PreprocessSettings
 
 
@@ -48,7 +48,8 @@ class OpenVinoEngines:
     def files(self, name: str) -> Mapping[str, Path]:
         """Files of a model's engine by their names in its version folder."""
         engine, served = self._engine(name), Path(ENGINE_FILE_NAME)
-        return {served.with_suffix(suffix).name: engine.with_suffix(suffix) for suffix in (".xml", ".bin")}
+        suffixes = [".xml", ".bin"] + ([OPERATOR_SUFFIX] if engine.with_suffix(OPERATOR_SUFFIX).is_file() else [])
+        return {served.with_suffix(suffix).name: engine.with_suffix(suffix) for suffix in suffixes}
 
     def record(self, name: str) -> dict[str, Any]:
         """What the manifest tells of a model's engine."""

@@ -39,6 +39,8 @@ class Profile:
         threads: of each engine; 0 leaves the choice to the runtime.
         streams: batches that run side by side on a CPU when several wait; 0: as many as threads.
         max_batch_size: most pictures in one inference.
+        compiled_operator: whether deformable attention is compiled for OpenVINO where there is a C++ compiler; without,
+            the engine is slower and takes no library of its own.
         accept_over_gate: why a variant that loses too much, or is too large, is served all the same; "" refuses it.
         workspace_mib: most GPU memory that a kernel of TensorRT may take for its intermediate results.
         calibration: pictures and method for INT8; None where there is no [calibration].
@@ -56,6 +58,7 @@ class Profile:
     threads: int
     streams: int
     max_batch_size: int
+    compiled_operator: bool
     accept_over_gate: str
     workspace_mib: int
     calibration: CalibrationSettings | None
@@ -166,7 +169,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         content,
         "engine",
         {"runtime": str, "precision": str, "threads": int, "max_batch_size": int},
-        {"streams": 1, "accept_over_gate": "", "workspace_mib": 4096},
+        {"streams": 1, "compiled_operator": True, "accept_over_gate": "", "workspace_mib": 4096},
     )
     preprocess = _Section(
         content,
@@ -202,6 +205,7 @@ def _profile_from(name: str, content: dict[str, Any]) -> Profile:
         threads=engine["threads"],
         streams=engine["streams"],
         max_batch_size=engine["max_batch_size"],
+        compiled_operator=engine["compiled_operator"],
         accept_over_gate=engine["accept_over_gate"],
         workspace_mib=engine["workspace_mib"],
         calibration=_calibration(content),

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import openvino as ov
 import torch
 from polygraphy.backend.onnx import BytesFromOnnx
 from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
@@ -23,7 +22,7 @@ from gdino_build.model import GroundingDino
 from gdino_build.model.grounding_dino import Encoded
 from gdino_build.parity import PROPOSAL_SCORES, PROPOSALS, Answers, Array, Arrays, ForcedAnswers, Ints
 from gdino_core import contract
-from gdino_core.openvino_engine import OpenVinoSettings
+from gdino_core.openvino_engine import OpenVinoSettings, openvino_core
 
 G_LOGGER.module_severity = {"": G_LOGGER.ERROR}  # a line for each session that opens is no news
 
@@ -100,10 +99,11 @@ class OpenVinoStage:
     """Both engines of a folder in OpenVINO, compiled as the server compiles them."""
 
     def __init__(self, folder: Path, settings: OpenVinoSettings) -> None:
-        core = ov.Core()
+        engine = folder / f"{contract.MODEL_DETECTOR}.xml"
+        core = openvino_core(engine)
         properties = settings.to_properties()
         self._text = core.compile_model(folder / f"{contract.MODEL_TEXT_ENCODER}.xml", "CPU", properties)
-        detector = core.read_model(folder / f"{contract.MODEL_DETECTOR}.xml")
+        detector = core.read_model(engine)
         (topk,) = (op for op in detector.get_ops() if op.get_type_name() == "TopK")
         detector.add_outputs(topk.output(1))[0].tensor.set_names({PROPOSALS})
         self._detector = core.compile_model(detector, "CPU", properties)

@@ -1,6 +1,7 @@
 """The fused deformable attention of the CPU engine samples as torch's grid_sample does, wherever a query looks."""
 
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from gdino_build import openvino_deformable
 from gdino_build.clean import clean_file
+from gdino_build.compiled_operator import compile_operator
 from gdino_build.deformable import DOMAIN, OP, find_deformable_attentions, fuse_deformable_attentions
 from gdino_build.engine import onnx_to_openvino
 from gdino_build.export import OPSET
@@ -22,7 +24,7 @@ from gdino_build.model.attention import DeformableAttention
 from gdino_build.model.geometry import build_geometry
 from gdino_build.parity import Arrays
 from gdino_build.precision.lowering import lower_precision
-from gdino_core.errors import ExportError
+from gdino_core.errors import ExportError, ServerError
 from gdino_core.openvino_engine import OpenVinoEngine, OpenVinoSettings
 from tests.pipeline.graphs import Builder, operators
 
@@ -44,18 +46,19 @@ AXES = {
 class BothAttentions(nn.Module):
     """The encoder's attention, around reference points, and the decoder's, around reference boxes."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int = DIM) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.points = DeformableAttention(DIM, HEADS, LEVELS, POINTS)
-        self.boxes = DeformableAttention(DIM, HEADS, LEVELS, POINTS)
+        self.dim = dim
+        self.points = DeformableAttention(dim, HEADS, LEVELS, POINTS)
+        self.boxes = DeformableAttention(dim, HEADS, LEVELS, POINTS)
         for attention in (self.points, self.boxes):
             nn.init.normal_(attention.sampling_offsets.weight, std=0.5)  # offsets of some four cells
 
     def forward(
         self, frame: Tensor, valid_hw: Tensor, memory: Tensor, query: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        geometry = build_geometry((frame.shape[1], frame.shape[2]), valid_hw, LEVELS, DIM)
+        geometry = build_geometry((frame.shape[1], frame.shape[2]), valid_hw, LEVELS, self.dim)
         seen = memory, geometry.token_valid, geometry.level_hw
         encoded = self.points(memory + geometry.position, geometry.reference_points, *seen)
         reference = boxes[:, :, None] * geometry.valid_ratio.repeat(1, 1, 2)[:, None]
@@ -70,8 +73,12 @@ def module() -> BothAttentions:
 @pytest.fixture(scope="module")
 def cleaned(module: BothAttentions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph of both, exported and cleaned as the detector is."""
-    folder = tmp_path_factory.mktemp("deformable")
-    example = tuple(torch.from_numpy(array) for array in make_case((96, 160), [(90, 150), (64, 160)], 5).values())
+    return export(module, tmp_path_factory.mktemp("deformable"))
+
+
+def export(module: BothAttentions, folder: Path) -> Path:
+    case = make_case((96, 160), [(90, 150), (64, 160)], 5, module.dim)
+    example = tuple(torch.from_numpy(array) for array in case.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, as in export
         torch.onnx.export(
@@ -89,19 +96,28 @@ def cleaned(module: BothAttentions, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def engine(cleaned: Path) -> OpenVinoEngine:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = compile_operator(tmp_path_factory.mktemp("operators"))
+    if library is None:
+        pytest.skip("there is no C++ compiler")
+    return library
+
+
+@pytest.fixture(scope="module", params=["compiled", "composed"])
+def engine(cleaned: Path, request: pytest.FixtureRequest) -> OpenVinoEngine:
     """Written to OpenVINO's format and read back, as the server reads it."""
-    return to_engine(onnx.load(cleaned), cleaned.parent / "engine")
+    operator = request.getfixturevalue("compiled") if request.param == "compiled" else None
+    return to_engine(onnx.load(cleaned), cleaned.parent / request.param, operator)
 
 
-def to_engine(model: onnx.ModelProto, folder: Path) -> OpenVinoEngine:
+def to_engine(model: onnx.ModelProto, folder: Path, operator: Path | None = None) -> OpenVinoEngine:
     folder.mkdir(exist_ok=True)
     onnx.save(model, folder / "model.onnx")
-    onnx_to_openvino(folder / "model.onnx", folder / "model.xml")
+    onnx_to_openvino(folder / "model.onnx", folder / "model.xml", operator)
     return OpenVinoEngine(folder / "model.xml", OpenVinoSettings(threads=1))
 
 
-def make_case(frame_hw: tuple[int, int], pictures: list[tuple[int, int]], queries: int) -> Arrays:
+def make_case(frame_hw: tuple[int, int], pictures: list[tuple[int, int]], queries: int, dim: int = DIM) -> Arrays:
     """Random inputs; every third box lies outside the picture or sticks far out of it."""
     rng = np.random.default_rng(1)
     batch = len(pictures)
@@ -111,8 +127,8 @@ def make_case(frame_hw: tuple[int, int], pictures: list[tuple[int, int]], querie
     return {
         "FRAME": np.zeros((batch, *frame_hw), np.float32),
         "VALID_HW": np.array(pictures, np.int32),
-        "MEMORY": rng.standard_normal((batch, tokens, DIM), np.float32),
-        "QUERY": rng.standard_normal((batch, queries, DIM), np.float32),
+        "MEMORY": rng.standard_normal((batch, tokens, dim), np.float32),
+        "QUERY": rng.standard_normal((batch, queries, dim), np.float32),
         "BOXES": boxes,
     }
 
@@ -167,6 +183,13 @@ def test_a_known_number_of_queries_fills_its_chunks(
     assert -(-queries // -(-queries // CHUNK)) in chunks  # fewest chunks, and as equal as can be
 
 
+@pytest.mark.parametrize("head_dim", [12, 32])
+def test_the_compiled_operator_sums_rows_of_any_width(compiled: Path, tmp_path: Path, head_dim: int) -> None:
+    module = BothAttentions(HEADS * head_dim).eval()
+    engine = to_engine(onnx.load(export(module, tmp_path)), tmp_path, compiled)
+    assert_same(module, engine, make_case((64, 96), [(64, 96), (50, 70)], 30, module.dim))
+
+
 def test_each_picture_of_a_batch_is_sampled_in_its_own_map(module: BothAttentions, engine: OpenVinoEngine) -> None:
     case = make_case((96, 160), [(96, 160), (50, 160), (96, 33)], 100)  # chunks that two pictures share
     assert_same(module, engine, case)
@@ -213,6 +236,44 @@ def test_a_graph_of_lower_types_is_fused_too_and_answers_near(
         assert 1e-5 < error < relative_error, (name, error)
 
 
+# the compiled operator as a file
+
+
+def test_the_compiled_operator_lies_beside_the_engine_that_needs_it(
+    cleaned: Path, compiled: Path, tmp_path: Path
+) -> None:
+    to_engine(onnx.load(cleaned), tmp_path, compiled)
+    assert (tmp_path / "model.so").read_bytes() == compiled.read_bytes()
+    assert "EmbeddingBagPackedSum" not in (tmp_path / "model.xml").read_text()
+    to_engine(onnx.load(cleaned), tmp_path)
+    assert not (tmp_path / "model.so").exists()
+
+
+def test_an_engine_without_its_operator_or_with_one_that_cannot_be_loaded_is_refused(
+    cleaned: Path, compiled: Path, tmp_path: Path
+) -> None:
+    to_engine(onnx.load(cleaned), tmp_path, compiled)
+    for spoil in (lambda file: file.write_bytes(b"no library"), lambda file: file.unlink()):
+        (tmp_path / "model.so").unlink()
+        shutil.copy(compiled, tmp_path / "model.so")
+        spoil(tmp_path / "model.so")
+        with pytest.raises(ServerError, match=r"OpenVINO cannot load .*model\.xml: .+\n  fix: build the engine again"):
+            OpenVinoEngine(tmp_path / "model.xml", OpenVinoSettings())
+
+
+def test_it_is_compiled_once_and_without_a_compiler_told_and_done_without(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compile_operator(compiled.parent) == compiled
+    assert compile_operator(tmp_path) is None
+    assert "there is no C++ compiler" in capsys.readouterr().err
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(ExportError, match=r"cannot compile deformable_attention\.cpp"):
+        compile_operator(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 # what is in the fused graph
 
 
@@ -243,8 +304,9 @@ def test_the_edges_of_an_attention_are_found_with_their_shapes(cleaned: Path) ->
         assert one.offsets.shape[2] == 2 * HEADS * LEVELS * POINTS
 
 
-def test_no_tensor_holds_the_samples_of_all_queries(cleaned: Path, engine: OpenVinoEngine) -> None:
-    model = ov.Core().read_model(cleaned.parent / "engine" / "model.xml")
+def test_no_tensor_holds_the_samples_of_all_queries(cleaned: Path, tmp_path: Path) -> None:
+    to_engine(onnx.load(cleaned), tmp_path)
+    model = ov.Core().read_model(tmp_path / "model.xml")
     assert "GridSample" not in {op.get_type_name() for op in model.get_ops()}
     queries, tokens = 4096, 12 * 20 + 6 * 10 + 3 * 5 + 2 * 3
     model.reshape(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gdino_build.compiled_operator import compile_operator
 from gdino_build.engine import onnx_to_openvino
 from gdino_build.parity import compare
 from gdino_build.stages import OnnxStage, OpenVinoStage
@@ -12,11 +13,14 @@ from gdino_core.contract import MODEL_DETECTOR, MODEL_TEXT_ENCODER
 from gdino_core.openvino_engine import OpenVinoSettings
 
 
-@pytest.fixture(scope="module")
-def engine(onnx_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> OpenVinoStage:
+@pytest.fixture(scope="module", params=["compiled operator", "composed operator"])
+def engine(
+    onnx_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> OpenVinoStage:
     folder = tmp_path_factory.mktemp("engine")
+    operator = compile_operator(folder) if request.param == "compiled operator" else None
     for name in (MODEL_TEXT_ENCODER, MODEL_DETECTOR):
-        onnx_to_openvino(onnx_folder / f"{name}.onnx", folder / f"{name}.xml")
+        onnx_to_openvino(onnx_folder / f"{name}.onnx", folder / f"{name}.xml", operator)
     return OpenVinoStage(folder, OpenVinoSettings())
 
 

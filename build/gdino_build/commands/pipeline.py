@@ -157,14 +157,17 @@ def _thresholds(folder: Path, cases: "Sequence[Arrays]", profile: Profile) -> di
 
 
 def _engine(profile: Profile, arguments: argparse.Namespace) -> None:
+    from gdino_build.compiled_operator import compile_operator
     from gdino_build.engine import onnx_to_openvino
 
     if profile.runtime == "tensorrt":
         _engines(profile, arguments)
         return
     folder = folder_of(profile, arguments)
+    operator = compile_operator(arguments.out / "operators") if profile.compiled_operator else None
     for name in GRAPHS:
-        onnx_to_openvino(folder / "onnx" / profile.precision / f"{name}.onnx", folder / "engine" / f"{name}.xml")
+        graph = folder / "onnx" / profile.precision / f"{name}.onnx"
+        onnx_to_openvino(graph, folder / "engine" / f"{name}.xml", operator)
 
 
 def _engines(profile: Profile, arguments: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from gdino_core.errors import ConfigError, ServerError
 from gdino_core.processors import count_processors
 
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
-OPERATOR_SUFFIX: Final = ".so"  # of the library beside it that has its compiled operator, if it needs one
+OPERATOR_SUFFIX: Final = ".operator.so"  # of its compiled operator beside it; Python would take model.so for model.py
 INFERENCE_PRECISIONS: Final = ("f32", "bf16", "f16")
 _KEPT_OPERATORS: Final = 100
 _THREADS = "openvino_threads"

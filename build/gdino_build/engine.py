@@ -64,8 +64,8 @@ def onnx_to_openvino(onnx_path: Path, engine_path: Path, operator: Path | None =
         onnx_path: a cleaned graph.
         engine_path: the .xml to write; its weights go beside it as .bin, its record as .json. The .xml appears last,
             and only when everything is whole.
-        operator: the library with the compiled deformable attention, which a detector then needs beside it as .so;
-            None does without.
+        operator: the library with the compiled deformable attention, which a detector then needs beside it as
+            .operator.so; None does without.
 
     Raises:
         ExportError: there is no such file, or OpenVINO cannot read it.

@@ -243,10 +243,10 @@ def test_the_compiled_operator_lies_beside_the_engine_that_needs_it(
     cleaned: Path, compiled: Path, tmp_path: Path
 ) -> None:
     to_engine(onnx.load(cleaned), tmp_path, compiled)
-    assert (tmp_path / "model.so").read_bytes() == compiled.read_bytes()
+    assert (tmp_path / "model.operator.so").read_bytes() == compiled.read_bytes()
     assert "EmbeddingBagPackedSum" not in (tmp_path / "model.xml").read_text()
     to_engine(onnx.load(cleaned), tmp_path)
-    assert not (tmp_path / "model.so").exists()
+    assert not (tmp_path / "model.operator.so").exists()
 
 
 def test_an_engine_without_its_operator_or_with_one_that_cannot_be_loaded_is_refused(
@@ -254,9 +254,9 @@ def test_an_engine_without_its_operator_or_with_one_that_cannot_be_loaded_is_ref
 ) -> None:
     to_engine(onnx.load(cleaned), tmp_path, compiled)
     for spoil in (lambda file: file.write_bytes(b"no library"), lambda file: file.unlink()):
-        (tmp_path / "model.so").unlink()
-        shutil.copy(compiled, tmp_path / "model.so")
-        spoil(tmp_path / "model.so")
+        (tmp_path / "model.operator.so").unlink()
+        shutil.copy(compiled, tmp_path / "model.operator.so")
+        spoil(tmp_path / "model.operator.so")
         with pytest.raises(ServerError, match=r"OpenVINO cannot load .*model\.xml: .+\n  fix: build the engine again"):
             OpenVinoEngine(tmp_path / "model.xml", OpenVinoSettings())
 

@@ -117,6 +117,7 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
         ("threads = 2", "threads = true", r"\[engine\] threads is True"),
         ("threads = 2", "threads = -1", r"\[engine\] threads is -1"),
         ("threads = 2", "threads = 2\nstreams = -1", r"\[engine\] streams is -1"),
+        ("threads = 2", "threads = 2\ncompiled_operator = 0", r"\[engine\] compiled_operator is 0"),
         ("[verify]", "[serving]\nmax_queue_size = -1\n[verify]", r"\[serving\] max_queue_size is -1"),
         ("[verify]", "[serving]\nqueue_timeout_ms = 0\n[verify]", r"\[serving\] queue_timeout_ms is 0"),
         ("[verify]", "[serving]\nbatches_at_once = 0\n[verify]", r"\[serving\] batches_at_once is 0"),

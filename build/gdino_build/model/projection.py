@@ -23,12 +23,14 @@ class PictureGroupNorm(nn.Module):
         """Normalise x [B,C,H,W]; inside float32 [B,1,H,W] is 1 in the picture and 0 beyond."""
         grouped = x.view(-1, _NORM_GROUPS, self.group_size, x.shape[2], x.shape[3])
         inside = inside[:, None]
-        count = inside.sum((3, 4), keepdim=True) * self.group_size
-        mean = (grouped * inside).sum((2, 3, 4), keepdim=True) / count
-        centred = (grouped - mean) * inside
-        variance = centred.square().sum((2, 3, 4), keepdim=True) / count
-        normed = (centred / (variance + _NORM_EPS).sqrt()).view_as(x)
-        return normed * self.weight[:, None, None] + self.bias[:, None, None]
+        # A number for each group is worked out as [B,groups] and then given axes: with them from the start, OpenVINO
+        # works it out anew for each cell.
+        count = inside.sum((1, 2, 3, 4))[:, None] * self.group_size
+        mean = (grouped * inside).sum((2, 3, 4)) / count
+        centred = (grouped - mean[:, :, None, None, None]) * inside
+        variance = centred.square().sum((2, 3, 4)) / count
+        scale = (variance + _NORM_EPS).rsqrt()[:, :, None] * self.weight.view(_NORM_GROUPS, self.group_size)
+        return centred.view_as(x) * scale.flatten(1)[:, :, None, None] + self.bias[:, None, None]
 
 
 class LevelProjection(nn.ModuleList):

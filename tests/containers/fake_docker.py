@@ -27,7 +27,7 @@ def main() -> int:
     call = {"arguments": sys.argv[1:], "environment": {name: os.environ.get(name) for name in names}}
     with calls.open("a") as file:
         file.write(json.dumps(call) + "\n")
-    if os.environ.get("BROKEN_DOCKER"):
+    if os.environ.get("BROKEN_DOCKER") and "version" not in sys.argv:  # which asks no engine
         print("Cannot connect to the Docker daemon", file=sys.stderr)
         return 1
     running = calls.with_name("container.pid")

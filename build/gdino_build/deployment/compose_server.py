@@ -21,18 +21,22 @@ _PASSWORD = "grafana-password"
 
 
 def check_docker() -> None:
-    """Check that there is a Docker with Compose.
+    """Check that there is a Docker with Compose, and that its engine answers this user.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it does not answer.
     """
+    command = ("docker", "compose", "ls", "--quiet")  # `version` would not ask the engine
     try:
-        subprocess.run(("docker", "compose", "version"), capture_output=True, timeout=60, check=True)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        reason = run.stderr.strip() or f"exit code {run.returncode}" if run.returncode else ""
     except (OSError, subprocess.SubprocessError) as error:
+        reason = str(error)
+    if reason:
         raise ConfigError(
-            f'[deploy] way is "docker", and docker compose does not run: {error}',
-            fix='install Docker with its Compose plugin, or write way = "bare"',
-        ) from error
+            f'[deploy] way is "docker", and docker compose does not run: {reason}',
+            fix='install Docker with its Compose plugin, start it and let this user use it, or write way = "bare"',
+        )
 
 
 def find_containers(folder: Path) -> ServerRecord | None:

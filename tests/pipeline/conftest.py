@@ -5,6 +5,7 @@ import torch
 
 from gdino_build.checkpoint import load_model
 from gdino_build.clean import clean_file
+from gdino_build.compiled_operator import compile_operator
 from gdino_build.export import export_detector, export_text_encoder
 from gdino_build.model import DEMO, GroundingDino
 from gdino_build.random_weights import random_state_dict
@@ -36,6 +37,15 @@ def onnx_folder(demo_model: GroundingDino, tmp_path_factory: pytest.TempPathFact
     for name in (MODEL_TEXT_ENCODER, MODEL_DETECTOR):
         clean_file(folder / "raw" / f"{name}.onnx", folder / f"{name}.onnx")
     return folder
+
+
+@pytest.fixture(scope="session")
+def compiled_operator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that engines are built with where there is a C++ compiler."""
+    library = compile_operator(tmp_path_factory.mktemp("operators"))
+    if library is None:
+        pytest.skip("there is no C++ compiler")
+    return library
 
 
 @pytest.fixture(scope="session")

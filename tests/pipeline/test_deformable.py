@@ -95,18 +95,10 @@ def export(module: BothAttentions, folder: Path) -> Path:
     return folder / "cleaned.onnx"
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = compile_operator(tmp_path_factory.mktemp("operators"))
-    if library is None:
-        pytest.skip("there is no C++ compiler")
-    return library
-
-
 @pytest.fixture(scope="module", params=["compiled", "composed"])
 def engine(cleaned: Path, request: pytest.FixtureRequest) -> OpenVinoEngine:
     """Written to OpenVINO's format and read back, as the server reads it."""
-    operator = request.getfixturevalue("compiled") if request.param == "compiled" else None
+    operator = request.getfixturevalue("compiled_operator") if request.param == "compiled" else None
     return to_engine(onnx.load(cleaned), cleaned.parent / request.param, operator)
 
 
@@ -184,9 +176,9 @@ def test_a_known_number_of_queries_fills_its_chunks(
 
 
 @pytest.mark.parametrize("head_dim", [12, 32])
-def test_the_compiled_operator_sums_rows_of_any_width(compiled: Path, tmp_path: Path, head_dim: int) -> None:
+def test_the_compiled_operator_sums_rows_of_any_width(compiled_operator: Path, tmp_path: Path, head_dim: int) -> None:
     module = BothAttentions(HEADS * head_dim).eval()
-    engine = to_engine(onnx.load(export(module, tmp_path)), tmp_path, compiled)
+    engine = to_engine(onnx.load(export(module, tmp_path)), tmp_path, compiled_operator)
     assert_same(module, engine, make_case((64, 96), [(64, 96), (50, 70)], 30, module.dim))
 
 
@@ -240,32 +232,32 @@ def test_a_graph_of_lower_types_is_fused_too_and_answers_near(
 
 
 def test_the_compiled_operator_lies_beside_the_engine_that_needs_it(
-    cleaned: Path, compiled: Path, tmp_path: Path
+    cleaned: Path, compiled_operator: Path, tmp_path: Path
 ) -> None:
-    to_engine(onnx.load(cleaned), tmp_path, compiled)
-    assert (tmp_path / "model.operator.so").read_bytes() == compiled.read_bytes()
+    to_engine(onnx.load(cleaned), tmp_path, compiled_operator)
+    assert (tmp_path / "model.operator.so").read_bytes() == compiled_operator.read_bytes()
     assert "EmbeddingBagPackedSum" not in (tmp_path / "model.xml").read_text()
     to_engine(onnx.load(cleaned), tmp_path)
     assert not (tmp_path / "model.operator.so").exists()
 
 
 def test_an_engine_without_its_operator_or_with_one_that_cannot_be_loaded_is_refused(
-    cleaned: Path, compiled: Path, tmp_path: Path
+    cleaned: Path, compiled_operator: Path, tmp_path: Path
 ) -> None:
-    to_engine(onnx.load(cleaned), tmp_path, compiled)
+    to_engine(onnx.load(cleaned), tmp_path, compiled_operator)
     for spoil in (lambda file: file.write_bytes(b"no library"), lambda file: file.unlink()):
         (tmp_path / "model.operator.so").unlink()
-        shutil.copy(compiled, tmp_path / "model.operator.so")
+        shutil.copy(compiled_operator, tmp_path / "model.operator.so")
         spoil(tmp_path / "model.operator.so")
         with pytest.raises(ServerError, match=r"OpenVINO cannot load .*model\.xml: .+\n  fix: build the engine again"):
             OpenVinoEngine(tmp_path / "model.xml", OpenVinoSettings())
 
 
 def test_it_is_compiled_once_and_without_a_compiler_told_and_done_without(
-    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compiled_operator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert compile_operator(compiled.parent) == compiled
+    assert compile_operator(compiled_operator.parent) == compiled_operator
     assert compile_operator(tmp_path) is None
     assert "there is no C++ compiler" in capsys.readouterr().err
     monkeypatch.setenv("CXX", "false")

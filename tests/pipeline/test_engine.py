@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gdino_build.compiled_operator import compile_operator
 from gdino_build.engine import onnx_to_openvino
 from gdino_build.parity import compare
 from gdino_build.stages import OnnxStage, OpenVinoStage
@@ -18,7 +17,7 @@ def engine(
     onnx_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> OpenVinoStage:
     folder = tmp_path_factory.mktemp("engine")
-    operator = compile_operator(folder) if request.param == "compiled operator" else None
+    operator = request.getfixturevalue("compiled_operator") if request.param == "compiled operator" else None
     for name in (MODEL_TEXT_ENCODER, MODEL_DETECTOR):
         onnx_to_openvino(onnx_folder / f"{name}.onnx", folder / f"{name}.xml", operator)
     return OpenVinoStage(folder, OpenVinoSettings())

@@ -1,5 +1,6 @@
 """Put requests together into batches of equal shapes, and take the answers of the batches apart again."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def plan_batches(requests: Sequence[NamedArrays], max_rows: int, lanes: int = 1)
             equal share.
 
     Returns:
-        Batches that hold every row once. A request with more rows than a batch holds is in several.
+        Batches that hold every row once. A request with more rows than a batch holds is in several. Where batches run
+        side by side the largest come first, so that at the end no lane waits long for the others.
     """
     counts = [len(next(iter(arrays.values()))) for arrays in requests]
     max_rows = max(1, min(max_rows, -(-sum(counts) // lanes)))
@@ -54,7 +56,15 @@ def plan_batches(requests: Sequence[NamedArrays], max_rows: int, lanes: int = 1)
             start = end
             if start == count:
                 break
-    return sorted((batch for batches in by_shapes.values() for batch in batches), key=lambda batch: batch[0].request)
+    planned: list[Batch] = [batch for batches in by_shapes.values() for batch in batches]
+    planned.sort(key=lambda batch: batch[0].request)
+    if lanes > 1:
+        planned.sort(key=lambda batch: count_rows(batch) * _row_elements(requests[batch[0].request]), reverse=True)
+    return planned
+
+
+def _row_elements(arrays: NamedArrays) -> int:
+    return sum(math.prod(array.shape[1:]) for array in arrays.values())
 
 
 def gather(batch: Batch, requests: Sequence[NamedArrays]) -> NamedArrays:

@@ -19,7 +19,7 @@ from gdino_core.processors import count_processors
 ENGINE_FILE_NAME: Final = "model.xml"  # beside model.py; its weights are in model.bin
 OPERATOR_SUFFIX: Final = ".operator.so"  # of its compiled operator beside it; Python would take model.so for model.py
 INFERENCE_PRECISIONS: Final = ("f32", "bf16", "f16")
-_KEPT_OPERATORS: Final = 100
+_KEPT_OPERATORS: Final = 2000
 _THREADS = "openvino_threads"
 _INFERENCE_PRECISION = "openvino_inference_precision"
 _STREAMS = "openvino_streams"
@@ -80,8 +80,9 @@ class OpenVinoSettings:
             "INFERENCE_PRECISION_HINT": self.inference_precision,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": streams,
-            # Prepared operators that are kept of each kind. Sizes, batches and prompts make so many combinations that
-            # memory would grow for hours, at OpenVINO's own 5,000.
+            # Prepared operators that are kept of each kind, for the sizes of some twenty batches: one that is prepared
+            # anew costs more than it computes. Sizes, batches and prompts make so many combinations that memory would
+            # grow for hours, at OpenVINO's own 5,000.
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_OPERATORS,
         }
         # OpenVINO counts the processors that it may run on, not the share of their time that a container gets.

@@ -60,6 +60,13 @@ def test_lanes_share_the_rows(lanes: int, sizes: list[int]) -> None:
     assert [len(batch) for batch in plan_batches(requests, max_rows=8, lanes=lanes)] == sizes
 
 
+def test_side_by_side_the_largest_batch_comes_first() -> None:
+    """Else a lane that is given it last works on alone."""
+    requests = [request_of(rows=1, width=width, first=0) for width in (1, 2, 40, 1, 2, 2)]
+    batches = plan_batches(requests, max_rows=8, lanes=2)
+    assert [[rows.request for rows in batch] for batch in batches] == [[2], [1, 4, 5], [0, 3]]
+
+
 def test_a_request_that_fills_a_batch_is_not_copied() -> None:
     request = request_of(rows=3, width=2, first=0)
     [batch] = plan_batches([request], max_rows=8)

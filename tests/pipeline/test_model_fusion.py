@@ -32,7 +32,7 @@ def test_reassociated_fusion_equals_the_original_order_of_sums() -> None:
     x, t = torch.randn(2, 50, DIM, dtype=torch.float64), torch.randn(2, 7, DIM, dtype=torch.float64)
     hidden = torch.zeros(2, 50, dtype=torch.bool)
     hidden[1, 40:] = True
-    found = attn(x, t, hidden[:, None, None] * MASKED, torch.zeros(2, 1, 1, 7, dtype=torch.float64))
+    found = attn(x, t, hidden[..., None] * MASKED, torch.zeros(2, 1, 1, 7, dtype=torch.float64))
     for update, expected in zip(found, original_fusion(attn, x, t, hidden), strict=True):
         torch.testing.assert_close(update, expected, rtol=0, atol=1e-12)
 
@@ -41,7 +41,7 @@ def test_padded_text_tokens_tell_the_image_nothing() -> None:
     torch.manual_seed(0)
     attn = BiMultiHeadAttention(DIM, EMBED_DIM, HEADS)
     x, t = torch.randn(1, 20, DIM), torch.randn(1, 6, DIM)
-    image_mask, text_mask = torch.zeros(1, 1, 1, 20), torch.zeros(1, 1, 1, 6)
+    image_mask, text_mask = torch.zeros(1, 20, 1), torch.zeros(1, 1, 1, 6)
     text_mask[..., 4:] = MASKED
     other = t.clone()
     other[:, 4:] += 3

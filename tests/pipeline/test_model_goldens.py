@@ -168,7 +168,7 @@ def merge_rows_before_columns(model: GroundingDino, patch: Patch) -> None:
     def forward(self: PatchMerging, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
         height, width = map_hw[0] // 2, map_hw[1] // 2
         x = x.view(-1, height, 2, width, 2, self.dim).permute(0, 1, 3, 2, 4, 5)
-        merged: Tensor = self.reduction(self.norm(x.reshape(-1, height, width, 4 * self.dim)))
+        merged: Tensor = self.reduction(self.norm(x.reshape(-1, height * width, 4 * self.dim)))
         return merged
 
     patch.setattr(PatchMerging, "forward", forward)

@@ -38,7 +38,7 @@ class BiMultiHeadAttention(nn.Module):
         Args:
             x: float32 [B,S,C], image tokens.
             t: float32 [B,T,C], text tokens.
-            image_mask: float32 [B,1,1,S], additive, hides padded image tokens from the text.
+            image_mask: float32 [B,S,1], additive, hides padded image tokens from the text.
             text_mask: float32 [B,1,1,T], additive, hides padded text tokens from the image.
 
         Returns:
@@ -51,15 +51,15 @@ class BiMultiHeadAttention(nn.Module):
         keys, values = (  # [B,heads*T,C], in the image's channels
             part.reshape(batch, flat, self.dim) for part in torch.split(projected.transpose(1, 2), heads, dim=1)
         )
-        key_bias = F.linear(t, *self._key_bias()).transpose(1, 2).reshape(batch, 1, flat)
+        # What hides a text token from the image is added here: to the text's side it is the same at every image token.
+        key_bias = (F.linear(t, *self._key_bias()).transpose(1, 2) + text_mask[:, 0]).reshape(batch, 1, flat)
         scores = x @ keys.transpose(1, 2) + key_bias  # [B,S,heads*T]
-        scores = scores.view(batch, -1, heads, text_tokens).transpose(1, 2)  # [B,heads,S,T]
 
-        attention = (scores + text_mask).softmax(-1).transpose(1, 2).reshape(batch, -1, flat)  # [B,S,heads*T]
+        attention = scores.view(batch, -1, heads, text_tokens).softmax(-1).view(batch, -1, flat)
         to_image = attention @ values + self.out_v_proj.bias
 
-        attention = (scores.transpose(2, 3) + image_mask).softmax(-1)  # [B,heads,T,S]
-        seen = (attention.reshape(batch, flat, -1) @ x).view(batch, heads, text_tokens, self.dim)
+        attention = (scores + image_mask).softmax(1)  # over the image's tokens, where they are: nothing is turned
+        seen = (attention.transpose(1, 2) @ x).view(batch, heads, text_tokens, self.dim)
         seen = seen.transpose(1, 2).reshape(batch, text_tokens, heads * self.dim)
         return to_image, F.linear(seen, *self._out_of_seen())
 

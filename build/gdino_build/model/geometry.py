@@ -122,9 +122,9 @@ def map_lines(map_hws: Sequence[tuple[int, int]], device: torch.device) -> Lines
 
 
 def inside_maps(map_hws: Sequence[tuple[int, int]], cells: Tensor) -> list[Tensor]:
-    """Tell which cells of several frames lie in the picture, which has cells int [B,L,2] of each: bool [B,H,W]."""
+    """Tell which cells of several frames lie in the picture, which has cells int [B,L,2] of each: bool [B,H*W]."""
     lines = map_lines(map_hws, cells.device)
-    return split_maps(both_axes(lines.over_cells(lines.index < lines.of_axis(cells))), map_hws)
+    return split_levels(both_axes(lines.over_cells(lines.index < lines.of_axis(cells))), map_hws)
 
 
 def both_axes(holds: Tensor) -> Tensor:
@@ -132,14 +132,14 @@ def both_axes(holds: Tensor) -> Tensor:
     return holds[..., 0] & holds[..., 1]
 
 
-def split_maps(x: Tensor, map_hws: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Take values [B,S] of the cells of several maps apart: [B,H,W] each."""
-    maps, start = [], 0
+def split_levels(x: Tensor, map_hws: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Take values [B,S,...] of the cells of several maps apart: [B,H*W,...] each."""
+    parts, start = [], 0
     for height, width in map_hws:
         stop = start + height * width
-        maps.append(x[:, start:stop].reshape(-1, height, width))
+        parts.append(x[:, start:stop])
         start = stop
-    return maps
+    return parts
 
 
 def frame_cells(level_hw: list[tuple[int, int]], device: torch.device) -> Tensor:

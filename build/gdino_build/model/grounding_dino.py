@@ -16,7 +16,7 @@ from gdino_build.model.geometry import (
     build_geometry,
     inside_map,
     sine_embedding,
-    split_maps,
+    split_levels,
 )
 from gdino_build.model.projection import LevelProjection
 from gdino_build.model.swin import SwinTransformer
@@ -125,13 +125,17 @@ class GroundingDino(nn.Module):
         return (pixels.to(torch.float32) - self.image_mean) / self.image_std * inside
 
     def _tokens(self, maps: list[Tensor], geometry: Geometry) -> Tensor:
-        """Project the maps [B,C,h,w] to the transformer's width, one level after the other: float32 [B,S,C]."""
-        tokens = []
-        maps = [*maps, maps[-1]]  # the coarsest level is a convolution of the last map
-        insides = split_maps(geometry.token_valid.to(torch.float32), geometry.level_hw)
-        for project, x, inside in zip(self.input_proj, maps, insides, strict=True):
-            tokens.append(project(x, inside[:, None]).flatten(2).transpose(1, 2))
-        return torch.cat(tokens, dim=1)
+        """Project maps [B,h*w,C] to the transformer's width, one level after the other: float32 [B,S,C]."""
+        # The coarsest level is a convolution of the last map.
+        maps, map_hws = [*maps, maps[-1]], [*geometry.level_hw[:-1], geometry.level_hw[-2]]
+        insides = split_levels(geometry.token_valid.to(torch.float32)[..., None], geometry.level_hw)
+        return torch.cat(
+            [
+                project(x, map_hw, inside)
+                for project, x, map_hw, inside in zip(self.input_proj, maps, map_hws, insides, strict=True)
+            ],
+            dim=1,
+        )
 
 
 class TextEncoder(nn.Module):

@@ -138,10 +138,11 @@ class SwinBlock(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, x: Tensor, map_hw: tuple[int, int], inside: Tensor, mask: Tensor) -> Tensor:
-        """One block: x [B,H,W,C]; inside [B,H,W,1] is 1 in the picture and 0 beyond; mask for shifted windows."""
+        """One block: x [B,H*W,C]; inside [B,H*W,1] is 1 in the picture and 0 beyond; mask for shifted windows."""
         height, width = map_hw
         padded_hw = padded_to_windows(map_hw, self.window)
-        y = F.pad(self.norm1(x) * inside, (0, 0, 0, padded_hw[1] - width, 0, padded_hw[0] - height))
+        y = (self.norm1(x) * inside).view(-1, height, width, self.dim)
+        y = F.pad(y, (0, 0, 0, padded_hw[1] - width, 0, padded_hw[0] - height))
         if self.shift:
             y = torch.roll(y, (-self.shift, -self.shift), dims=(1, 2))
         windows = windows_from_map(y, self.window, padded_hw, self.dim)
@@ -149,7 +150,7 @@ class SwinBlock(nn.Module):
         y = map_from_windows(windows, self.window, padded_hw, self.dim)
         if self.shift:
             y = torch.roll(y, (self.shift, self.shift), dims=(1, 2))
-        x = x + y[:, :height, :width]
+        x = x + y[:, :height, :width].reshape(-1, height * width, self.dim)
         return x + self.mlp(self.norm2(x))
 
 
@@ -163,10 +164,10 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor, map_hw: tuple[int, int]) -> Tensor:
-        """[B,H,W,C], zero beyond the picture -> [B,H/2,W/2,2C]."""
+        """[B,H*W,C], zero beyond the picture -> [B,H/2*W/2,2C]."""
         height, width = map_hw[0] // 2, map_hw[1] // 2
         x = x.view(-1, height, 2, width, 2, self.dim).permute(0, 1, 3, 4, 2, 5)  # column before row
-        return self.reduction(self.norm(x.reshape(-1, height, width, 4 * self.dim)))
+        return self.reduction(self.norm(x.reshape(-1, height * width, 4 * self.dim)))
 
 
 class SwinStage(nn.Module):
@@ -178,7 +179,7 @@ class SwinStage(nn.Module):
         self.downsample = None if last else PatchMerging(dim)
 
     def forward(self, x: Tensor, map_hw: tuple[int, int], inside: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [B,H,W,C] at this resolution, and the next stage's input [B,H/2,W/2,2C] (the last: the map again)."""
+        """Map [B,H*W,C] at this resolution, and the next stage's input [B,H/2*W/2,2C] (the last: the map again)."""
         for block in self.blocks:
             x = block(x, map_hw, inside, mask)
         return x, x if self.downsample is None else self.downsample(x * inside, map_hw)
@@ -192,8 +193,12 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, kernel_size=PATCH, stride=PATCH)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+    def forward(self, image: Tensor, map_hw: tuple[int, int]) -> Tensor:
+        """[B,3,H,W] -> [B,H/4*W/4,C]."""
+        height, width = map_hw
+        patches = image.view(-1, 3, height, PATCH, width, PATCH).permute(0, 2, 4, 1, 3, 5)
+        patches = patches.reshape(-1, height * width, 3 * PATCH**2)
+        return self.norm(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))
 
 
 class SwinTransformer(nn.Module):
@@ -218,7 +223,7 @@ class SwinTransformer(nn.Module):
             valid_hw: int [B,2], height and width of the picture at the top left, in pixels.
 
         Returns:
-            float32 [B,C,H/s,W/s] for strides s = 8, 16, 32, zero beyond the picture.
+            float32 [B,H/s*W/s,C] for strides s = 8, 16, 32, zero beyond the picture.
         """
         # Every size follows from the picture's: a layer that asked a tensor for its shape would cost an exported graph
         # a chain of small nodes. Masks of all stages are made at once for the same reason.
@@ -228,10 +233,10 @@ class SwinTransformer(nn.Module):
         insides = [inside[..., None].to(image.dtype) for inside in inside_maps(map_hws, cells)]
         shifted = shift_masks([padded_to_windows(map_hw, self.window) for map_hw in map_hws], cells, self.window)
         maps = []
-        x = self.patch_embed(image)
+        x = self.patch_embed(image, map_hws[0])
         norms = (None, self.norm1, self.norm2, self.norm3)
         for stage, norm, map_hw, inside, mask in zip(self.layers, norms, map_hws, insides, shifted, strict=True):
             stage_map, x = stage(x, map_hw, inside, mask)
             if norm is not None:
-                maps.append((norm(stage_map) * inside).permute(0, 3, 1, 2))
+                maps.append(norm(stage_map) * inside)
         return maps

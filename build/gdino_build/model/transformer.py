@@ -123,7 +123,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, position: Tensor, geometry: Geometry, text: TextTokens) -> tuple[Tensor, Tensor]:
         """Refine image tokens [B,S,C] and text features [B,T,C]."""
         t = text.features
-        image_mask = additive_mask(geometry.token_valid)[:, None, None]
+        image_mask = additive_mask(geometry.token_valid)[..., None]
         reference = geometry.reference_points
         for layer, text_layer, fusion_layer in zip(self.layers, self.text_layers, self.fusion_layers, strict=True):
             x, t = fusion_layer(x, t, image_mask, text.mask)

@@ -89,7 +89,7 @@ def test_a_refused_request_leaves_no_region(server: RunningServer) -> None:
 def test_pixels_of_a_request_that_nobody_waits_for_are_let_go_of(server: RunningServer) -> None:
     with Client(server.grpc_url, shared_memory=True) as sharing:
         with pytest.raises(DeadlineExceeded):  # the server works on it for longer, and keeps the region meanwhile
-            sharing.detect(PIXELS, [f"label number {index} of many" for index in range(1203)], timeout_s=0.3)
+            sharing.detect(PIXELS, [f"label number {index} of many" for index in range(1203)], timeout_s=0.1)
         assert not files()
     assert not regions(server)
 
